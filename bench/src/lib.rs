@@ -1,0 +1,1 @@
+//! Corpora, and an allocator that counts, for the benches.

@@ -1,0 +1,13 @@
+//! What is true of profiles, logs, heads, trees and queries.
+//!
+//! The engine is called; it never runs: no I/O, no clock, no randomness, no threads, no runtime. Same inputs, same outputs,
+//! bit for bit. Reading order: the words ([`tenant`], [`labels`], [`profile_type`], [`limits`]), a profile on its way in
+//! ([`profile`]), where it is kept (`symbols`, `head`, `wal`), and what is asked of it (`query`, `flamegraph`).
+#![deny(unsafe_code)]
+
+pub mod hash;
+pub mod labels;
+pub mod limits;
+pub mod profile;
+pub mod route;
+pub mod tenant;

@@ -1,0 +1,163 @@
+//! A profile on its way into a head: inflated, decoded, checked, admitted.
+//!
+//! ```text
+//! bytes as received ─► inflate ─► decode ─► normalise ─► admit ─► head::Append
+//!                      (limit)    columns    groups      decisions   └► wal record = decisions + bytes as received
+//! ```
+//! A [`Profile`] is scratch: one per shard, refilled for each profile, so that the number of allocations does not depend on
+//! the number of samples. Every step is resumable (`step(…) -> Step`), so that a large profile never holds a shard for 2 ms.
+//! Nothing here touches a head: what fails before [`Admission`] exists leaves no trace.
+
+mod admission;
+
+pub use admission::{Admission, Outcome, PIPELINE_VERSION};
+
+/// A run of bytes in [`Profile::bytes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First byte.
+    pub start: u32,
+    /// Number of bytes.
+    pub len: u32,
+}
+
+/// No such row.
+pub const NONE: u32 = u32::MAX;
+
+/// Whether a resumable pass has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Call again after giving others a turn.
+    More,
+    /// Finished.
+    Done,
+}
+
+/// One decoded pprof message as columns; every reference is a dense, checked index. Rows keep the message's order.
+#[derive(Debug, Default)]
+pub struct Profile {
+    /// The inflated message; strings that were rewritten (generic Go names) stand behind it.
+    pub bytes: Vec<u8>,
+    /// Length of the inflated message proper.
+    pub message_len: usize,
+    /// String table; valid UTF-8, row 0 is empty, cut to the symbol length limit (tail kept).
+    pub strings: Vec<Span>,
+    /// Value columns.
+    pub sample_types: Vec<ValueType>,
+    /// `period_type`, where given.
+    pub period_type: Option<ValueType>,
+    /// `period`.
+    pub period: i64,
+    /// `time_nanos` as sent; 0 when absent.
+    pub time_ns: i64,
+    /// `duration_nanos`.
+    pub duration_ns: i64,
+    /// Mappings.
+    pub mappings: Vec<Mapping>,
+    /// Functions.
+    pub functions: Vec<Function>,
+    /// Locations.
+    pub locations: Vec<Location>,
+    /// Lines of all locations, innermost (inlined) first within one.
+    pub lines: Vec<Line>,
+    /// Where the stack of each sample begins in `stack_locations`; one more than samples.
+    pub stack_starts: Vec<u32>,
+    /// Rows of `locations`, leaf first, already cut to the depth limit.
+    pub stack_locations: Vec<u32>,
+    /// `sample_types.len()` values a sample.
+    pub values: Vec<i64>,
+    /// Where the string labels of each sample begin in `labels`; one more than samples.
+    pub label_starts: Vec<u32>,
+    /// String labels (numeric ones are dropped).
+    pub labels: Vec<SampleLabel>,
+    /// Group of each sample, [`NONE`] for a sample that normalising dropped. Filled by normalising.
+    pub sample_groups: Vec<u32>,
+    /// Where the labels of each group begin in `group_labels`; one more than groups. Groups stand in order of first appearance.
+    pub group_starts: Vec<u32>,
+    /// Labels of the groups, sorted by name, without `span_id`, `trace_id` and `profile_id`.
+    pub group_labels: Vec<SampleLabel>,
+}
+
+/// A pprof value type; rows of the string table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are pprof's")]
+pub struct ValueType {
+    pub kind: u32,
+    pub unit: u32,
+}
+
+/// A pprof mapping; strings are rows of the string table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are pprof's")]
+pub struct Mapping {
+    pub memory_start: u64,
+    pub memory_limit: u64,
+    pub file_offset: u64,
+    pub filename: u32,
+    pub build_id: u32,
+    pub has_functions: bool,
+    pub has_filenames: bool,
+    pub has_line_numbers: bool,
+    pub has_inline_frames: bool,
+}
+
+/// A pprof function; strings are rows of the string table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are pprof's")]
+pub struct Function {
+    pub name: u32,
+    pub system_name: u32,
+    pub filename: u32,
+    pub start_line: i64,
+}
+
+/// A pprof location.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Location {
+    /// Row of `mappings`, [`NONE`] for none.
+    pub mapping: u32,
+    /// Address; 0 where the mapping has functions (normalised).
+    pub address: u64,
+    /// First row of `lines`.
+    pub lines_start: u32,
+    /// Number of lines.
+    pub lines_count: u32,
+    /// pprof's `is_folded`.
+    pub is_folded: bool,
+}
+
+/// One (inlined) line of a location.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// Row of `functions`.
+    pub function: u32,
+    /// Line number.
+    pub line: i64,
+}
+
+/// A string label of a sample; rows of the string table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are pprof's")]
+pub struct SampleLabel {
+    pub key: u32,
+    pub value: u32,
+}
+
+impl Profile {
+    /// Text of a string row.
+    pub fn string(&self, row: u32) -> &str {
+        let Span { start, len } = self.strings[row as usize];
+        std::str::from_utf8(&self.bytes[start as usize..(start + len) as usize])
+            .expect("the decoder checked that strings are UTF-8")
+    }
+
+    /// Number of samples.
+    pub fn samples_count(&self) -> usize {
+        self.stack_starts.len().saturating_sub(1)
+    }
+
+    /// Number of label groups.
+    pub fn groups_count(&self) -> usize {
+        self.group_starts.len().saturating_sub(1)
+    }
+}

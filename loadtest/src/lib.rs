@@ -1,0 +1,1 @@
+//! The load tester as a library: workload, client, latency, report.

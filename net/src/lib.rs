@@ -1,0 +1,7 @@
+//! Runtimes, sockets, files, HTTP and the components: everything that does, on top of an engine that only knows.
+//!
+//! [`runtime`] is five small traits with a backend each; generic over them are the drivers where faults matter (the log's
+//! group commit, recovery, the distributor's and ingester's tasks). [`mesh`] carries messages between shards.
+
+pub mod mesh;
+pub mod runtime;

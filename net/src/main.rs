@@ -1,0 +1,3 @@
+//! The `pyrite` binary.
+
+fn main() {}

@@ -1,0 +1,84 @@
+//! Messages between shards: plain data that moves by value today and will cross processes as it is.
+//!
+//! One conversation per file: [`append`] takes a profile to the shard that owns its partition, [`select`] asks a shard for its
+//! part of an answer. A request is answered by exactly one reply. No message holds a pointer into the sender's state.
+
+pub mod append;
+pub mod select;
+
+use append::{AppendReply, AppendRequest, RateReply, RateRequest, ReplayReply, ReplayRequest};
+use select::{SelectReply, SelectRequest};
+
+/// What one shard asks of another (or of itself).
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Store a profile.
+    Append(AppendRequest),
+    /// Put records of an earlier run's log back into their heads.
+    Replay(ReplayRequest),
+    /// Take ingestion tokens of a tenant from its home shard.
+    Rate(RateRequest),
+    /// This shard's part of a read.
+    Select(SelectRequest),
+    /// This shard's metrics, as samples of the text exposition.
+    Metrics,
+}
+
+/// The answer to a [`Request`], variant for variant.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// To [`Request::Append`].
+    Append(AppendReply),
+    /// To [`Request::Replay`].
+    Replay(ReplayReply),
+    /// To [`Request::Rate`].
+    Rate(RateReply),
+    /// To [`Request::Select`].
+    Select(SelectReply),
+    /// To [`Request::Metrics`].
+    Metrics(Vec<MetricSample>),
+}
+
+/// One sample of `/metrics`; equal names and labels of several shards are summed by the reader unless a label tells them apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricSample {
+    /// Metric name, `pyroscope_…` or `pyrite_…`.
+    pub name: &'static str,
+    /// Label names and values.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value; counters only grow.
+    pub value: f64,
+}
+
+/// Why a request failed: the Connect code, a stable reason for metrics, and the text the client sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Connect's error code.
+    pub code: Code,
+    /// Value of the `reason` label of `pyroscope_discarded_*`; empty where nothing was discarded.
+    pub reason: &'static str,
+    /// Lowercase, complete, with numbers and units.
+    pub message: String,
+}
+
+/// Connect's error codes (the strings and HTTP statuses are in `connect_error`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are Connect's and say it")]
+pub enum Code {
+    Canceled,
+    Unknown,
+    InvalidArgument,
+    DeadlineExceeded,
+    NotFound,
+    AlreadyExists,
+    PermissionDenied,
+    ResourceExhausted,
+    FailedPrecondition,
+    Aborted,
+    OutOfRange,
+    Unimplemented,
+    Internal,
+    Unavailable,
+    DataLoss,
+    Unauthenticated,
+}
