@@ -5,9 +5,11 @@
 //! ([`profile`]), where it is kept (`symbols`, `head`, `wal`), and what is asked of it (`query`, `flamegraph`).
 #![deny(unsafe_code)]
 
+pub mod byte_size;
 pub mod hash;
 pub mod labels;
 pub mod limits;
 pub mod profile;
 pub mod route;
 pub mod tenant;
+pub mod token_bucket;

@@ -73,8 +73,10 @@ pub enum ReplayReply {
 pub struct RateRequest {
     /// Tenant id.
     pub tenant: String,
-    /// Uncompressed profile bytes plus label bytes, as claimed.
+    /// Uncompressed profile bytes plus label bytes, as claimed; or, to settle, what was more than claimed.
     pub bytes: u64,
+    /// Take them even if they are not there (a size known only after inflating).
+    pub settle: bool,
 }
 
 /// To a [`RateRequest`].

@@ -1,0 +1,76 @@
+//! A token bucket: a rate with a burst, as Go's `rate.Limiter` counts.
+
+/// Tokens that refill with time. Time comes in as an argument and may stand still, never run backwards (monotonic).
+#[derive(Clone, Debug)]
+pub struct TokenBucket {
+    tokens: f64,
+    updated_ns: u64,
+}
+
+/// Refill and size of a bucket; both in tokens (bytes, here).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Tokens a second.
+    pub per_second: f64,
+    /// Most tokens that gather.
+    pub burst: f64,
+}
+
+impl TokenBucket {
+    /// A full bucket.
+    pub fn full(rate: Rate, now_ns: u64) -> Self {
+        Self { tokens: rate.burst, updated_ns: now_ns }
+    }
+
+    /// Takes `tokens` if they are there. More than the burst is never there.
+    pub fn take(&mut self, tokens: u64, rate: Rate, now_ns: u64) -> bool {
+        self.refill(rate, now_ns);
+        let enough = self.tokens >= tokens as f64;
+        if enough {
+            self.tokens -= tokens as f64;
+        }
+        enough
+    }
+
+    /// Takes `tokens` whether they are there or not: the debt delays what comes next. For sizes that are known only afterwards.
+    pub fn settle(&mut self, tokens: u64, rate: Rate, now_ns: u64) {
+        self.refill(rate, now_ns);
+        self.tokens -= tokens as f64;
+    }
+
+    /// Whether nothing would be lost by forgetting this bucket.
+    pub fn is_full(&mut self, rate: Rate, now_ns: u64) -> bool {
+        self.refill(rate, now_ns);
+        self.tokens >= rate.burst
+    }
+
+    fn refill(&mut self, rate: Rate, now_ns: u64) {
+        let elapsed_ns = now_ns.saturating_sub(self.updated_ns);
+        self.updated_ns = self.updated_ns.max(now_ns);
+        self.tokens = (self.tokens + rate.per_second * elapsed_ns as f64 / 1e9).min(rate.burst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RATE: Rate = Rate { per_second: 100.0, burst: 50.0 };
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let mut bucket = TokenBucket::full(RATE, 0);
+        assert!(bucket.take(50, RATE, 0));
+        assert!(!bucket.take(1, RATE, 0));
+        assert!(bucket.take(10, RATE, 100_000_000), "a tenth of a second brings ten tokens");
+        assert!(!bucket.take(51, RATE, u64::MAX), "more than the burst is never there");
+    }
+
+    #[test]
+    fn a_debt_delays_what_comes_next() {
+        let mut bucket = TokenBucket::full(RATE, 0);
+        bucket.settle(150, RATE, 0);
+        assert!(!bucket.take(1, RATE, 1_000_000_000));
+        assert!(bucket.take(1, RATE, 1_020_000_000));
+    }
+}
