@@ -1,0 +1,161 @@
+//! Connect's error codes on the wire: their names, HTTP statuses and the JSON body.
+//!
+//! Two tables of statuses exist, because Pyroscope's plain routes map codes with a helper of their own that differs from the
+//! Connect library's table for two codes. Which text an error has is decided where it arises, not here.
+
+use serde::Serialize;
+
+use crate::rpc::{Code, Failure};
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 16] = [
+        Self::Canceled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The name in error bodies.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Canceled => "canceled",
+            Self::Unknown => "unknown",
+            Self::InvalidArgument => "invalid_argument",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::PermissionDenied => "permission_denied",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Aborted => "aborted",
+            Self::OutOfRange => "out_of_range",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::DataLoss => "data_loss",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+
+    /// The code of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
+    /// HTTP status of a Connect unary reply.
+    pub const fn connect_http_status(self) -> u16 {
+        match self {
+            Self::Canceled => 499,
+            Self::Unknown | Self::Internal | Self::DataLoss => 500,
+            Self::InvalidArgument | Self::FailedPrecondition | Self::OutOfRange => 400,
+            Self::DeadlineExceeded => 504,
+            Self::NotFound => 404,
+            Self::AlreadyExists | Self::Aborted => 409,
+            Self::PermissionDenied => 403,
+            Self::ResourceExhausted => 429,
+            Self::Unimplemented => 501,
+            Self::Unavailable => 503,
+            Self::Unauthenticated => 401,
+        }
+    }
+
+    /// HTTP status of a plain route (`/ingest`, `/pyroscope/render`, …) that fails with this code.
+    pub const fn plain_http_status(self) -> u16 {
+        match self {
+            Self::FailedPrecondition => 412,
+            Self::Unimplemented => 404,
+            other => other.connect_http_status(),
+        }
+    }
+
+    /// The code a plain route's body names when the route itself decided the status.
+    pub const fn from_plain_http_status(status: u16) -> Self {
+        match status {
+            400 | 413 => Self::InvalidArgument,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::Unimplemented,
+            412 => Self::FailedPrecondition,
+            429 | 431 => Self::ResourceExhausted,
+            499 => Self::Canceled,
+            502 | 503 => Self::Unavailable,
+            504 => Self::DeadlineExceeded,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    message: &'a str,
+}
+
+/// `{"code":"…","message":"…"}`, the body of a failed Connect unary call and of a failed plain route.
+pub fn to_json(code: Code, message: &str) -> Vec<u8> {
+    serde_json::to_vec(&Body { code: code.as_str(), message })
+        .expect("two strings are always written")
+}
+
+impl Failure {
+    /// The body of a reply that tells this failure.
+    pub fn to_json(&self) -> Vec<u8> {
+        to_json(self.code, &self.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_codes_are_one_to_one() {
+        for code in Code::ALL {
+            assert_eq!(Code::from_name(code.as_str()), Some(code));
+        }
+        assert_eq!(Code::from_name("cancelled"), None, "Connect spells it with one l");
+    }
+
+    #[test]
+    fn plain_routes_differ_from_connect_in_two_codes() {
+        let differing: Vec<_> = Code::ALL
+            .into_iter()
+            .filter(|code| code.connect_http_status() != code.plain_http_status())
+            .collect();
+        assert_eq!(differing, [Code::FailedPrecondition, Code::Unimplemented]);
+    }
+
+    #[test]
+    fn a_status_a_plain_route_answers_leads_back_to_a_code_of_that_status() {
+        for status in [400, 401, 403, 404, 412, 429, 499, 503, 504] {
+            assert_eq!(Code::from_plain_http_status(status).plain_http_status(), status);
+        }
+        for status in [408, 409, 422, 500] {
+            assert_eq!(Code::from_plain_http_status(status), Code::Unknown);
+        }
+        assert_eq!(Code::from_plain_http_status(413), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn the_body_is_connects() {
+        assert_eq!(
+            to_json(Code::Unauthenticated, "no \"org\" id"),
+            br#"{"code":"unauthenticated","message":"no \"org\" id"}"#
+        );
+        assert_eq!(to_json(Code::Unknown, ""), br#"{"code":"unknown"}"#);
+    }
+}
