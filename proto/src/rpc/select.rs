@@ -28,7 +28,7 @@ pub struct MatcherText {
     pub value: String,
 }
 
-/// PromQL's four matchers.
+/// The four matchers of `PromQL`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are PromQL's and say it")]
 pub enum MatchOp {
@@ -153,7 +153,7 @@ pub struct ProfilePart {
 
 /// A mapping; strings are indices into [`ProfilePart::strings`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the fields are pprof's")]
+#[expect(missing_docs, clippy::struct_excessive_bools, reason = "the fields are pprof's")]
 pub struct MappingPart {
     pub memory_start: u64,
     pub memory_limit: u64,
