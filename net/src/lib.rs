@@ -3,5 +3,7 @@
 //! [`runtime`] is five small traits with a backend each; generic over them are the drivers where faults matter (the log's
 //! group commit, recovery, the distributor's and ingester's tasks). [`mesh`] carries messages between shards.
 
+pub mod budget;
+pub mod component;
 pub mod mesh;
 pub mod runtime;

@@ -88,7 +88,7 @@ pub struct ValueType {
 
 /// A pprof mapping; strings are rows of the string table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are pprof's")]
+#[expect(missing_docs, clippy::struct_excessive_bools, reason = "the fields are pprof's")]
 pub struct Mapping {
     pub memory_start: u64,
     pub memory_limit: u64,

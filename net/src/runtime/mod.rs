@@ -61,6 +61,7 @@ pub trait Spawn {
 }
 
 /// One open file. Dropping a future does not undo a write that was begun.
+#[expect(clippy::len_without_is_empty, reason = "a WAL segment is never empty and nobody asks")]
 pub trait File: 'static {
     /// Writes all of `bytes` at `offset`. Both are multiples of [`DISK_ALIGN`].
     fn write_at(&self, bytes: AlignedBytes, offset: u64) -> impl Future<Output = io::Result<()>>;
