@@ -10,6 +10,7 @@ pub mod hash;
 pub mod labels;
 pub mod limits;
 pub mod profile;
+pub mod profile_type;
 pub mod route;
 pub mod tenant;
 pub mod token_bucket;

@@ -1,8 +1,12 @@
-//! Label sets: what names a series.
+//! Label sets: what names a series, and what is asked of them.
 
 mod label_set;
+mod matcher;
+mod selector;
 
 pub use label_set::LabelSet;
+pub use matcher::{Matcher, PatternError};
+pub use selector::{MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector};
 
 /// Labels with a meaning of their own (api.md §1.3.1).
 #[expect(missing_docs, reason = "the constants are the names")]
