@@ -5,5 +5,6 @@
 
 pub mod budget;
 pub mod component;
+pub mod http;
 pub mod mesh;
 pub mod runtime;
