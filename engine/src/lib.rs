@@ -9,8 +9,11 @@ pub mod byte_size;
 pub mod hash;
 pub mod labels;
 pub mod limits;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod profile;
 pub mod profile_type;
 pub mod route;
 pub mod tenant;
 pub mod token_bucket;
+pub mod wal;

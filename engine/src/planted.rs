@@ -1,0 +1,46 @@
+//! Bugs planted on purpose, so that the simulator's checkers can be shown to catch what they are for.
+//!
+//! Compiled only under the cargo feature `planted-bugs`, which no build of the product has. A bug is a value handed to the
+//! code that holds it; nothing here or in `net`'s library reads the environment, so even a test build of the binary is sound.
+
+/// A bug that one of the simulator's checkers must catch.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Bug {
+    /// A group is acknowledged without `fdatasync`.
+    NoFdatasync,
+    /// A group is acknowledged after its write, before its `fdatasync`.
+    AckBeforeSync,
+    /// Replay believes a group without looking at its checksum.
+    SkipTornCheck,
+    /// Recovery hands every batch of a log to its owner twice.
+    ReplayTwice,
+    /// Sealing a chunk of a head loses it.
+    DropSealedChunk,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::NoFdatasync,
+        Self::AckBeforeSync,
+        Self::SkipTornCheck,
+        Self::ReplayTwice,
+        Self::DropSealedChunk,
+    ];
+
+    /// The name by which a test chooses it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NoFdatasync => "no_fdatasync",
+            Self::AckBeforeSync => "ack_before_sync",
+            Self::SkipTornCheck => "skip_torn_check",
+            Self::ReplayTwice => "replay_twice",
+            Self::DropSealedChunk => "drop_sealed_chunk",
+        }
+    }
+
+    /// The bug of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|bug| bug.as_str() == name)
+    }
+}

@@ -1,0 +1,555 @@
+//! Reads a log back: a push decoder that asks for ranges of its segments and yields records in log order.
+//!
+//! How a log may end, and what is damage:
+//!
+//! ```text
+//!   sound groups … │ group cut by a crash │ zeros            end: a torn tail. Nothing behind it was ever acknowledged.
+//!   sound groups … │ zeros                                   end.
+//!   sound groups … │ anything unsound │ … a sound group      damage: the writer has one write outstanding, so what lies
+//!                                                            before a sound group had been synced. Refused.
+//!   sound groups, LSN 1–16 │ sound group, LSN 25             a gap. Refused.
+//! ```
+//! A group belongs to this log if its header bears the log's secret number and the segment's, so neither bytes of a recycled
+//! file nor bytes a client sent pass for one. At most one range is asked for at a time, one group held.
+
+use bytes::Bytes;
+
+use super::group::{GROUP_HEADER_BYTES, GroupBlock, GroupHeader, RECORD_LENGTH_BYTES};
+use super::segment::{SEGMENT_HEADER_BYTES, SegmentBlock, SegmentHeader};
+use super::{BLOCK_BYTES, WAL_VERSION};
+
+/// Least bytes asked for at once where the file has them: large enough for a disk's throughput, small enough that looking
+/// through a window (a memory comparison) takes well under a millisecond.
+pub const READ_BYTES: usize = 1 << 20;
+
+const ZERO_BLOCK: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+
+/// One file of a log, as the directory lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentFile {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Its length, bytes.
+    pub len: u64,
+}
+
+/// Bytes that the decoder needs next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadRange {
+    /// Index into the files given to [`Replay::new`].
+    pub file: usize,
+    /// First byte; a multiple of [`BLOCK_BYTES`].
+    pub offset: u64,
+    /// Number of bytes, within the file.
+    pub len: usize,
+}
+
+/// A record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// Its log sequence number, from 1, without gaps.
+    pub lsn: u64,
+    /// Its body, for [`super::Record::decode`]; a part of the bytes supplied, not a copy.
+    pub body: Bytes,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReplayStep {
+    /// Read this range and [`Replay::supply`] it.
+    NeedsData(ReadRange),
+    /// The next record.
+    Record(Replayed),
+    /// The log has ended cleanly.
+    Finished(LogEnd),
+}
+
+/// How the log ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Records the log holds.
+    pub records_count: u64,
+    /// Bytes of each file that are not an unused tail of zeros; the rest may be cut off. 0 for a file that was prepared and
+    /// never used.
+    pub used_bytes: Vec<u64>,
+    /// Segment number and offset of a last group that a crash cut, if there is one.
+    pub torn: Option<(u64, u64)>,
+}
+
+/// Why a log is refused. Positions are (segment number, byte offset in its file).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// A file is missing.
+    #[error("segment {found}, offset 0: expected segment {expected} first; its file is missing")]
+    MissingSegment {
+        /// Number that comes next in the log.
+        expected: u64,
+        /// Number of the file that is there.
+        found: u64,
+    },
+    /// Written by a version that this one cannot read.
+    #[error(
+        "segment {segment}, offset {offset}: format version is {found}, expected {WAL_VERSION}"
+    )]
+    Version {
+        /// Segment number.
+        segment: u64,
+        /// Offset of the header.
+        offset: u64,
+        /// Version it names.
+        found: u16,
+    },
+    /// A file of another log, or another file of this one.
+    #[error(
+        "segment {segment}, offset 0: header names segment {found_segment} of another log or place"
+    )]
+    Foreign {
+        /// Number in the file's name.
+        segment: u64,
+        /// Number in its header.
+        found_segment: u64,
+    },
+    /// LSNs do not follow one another.
+    #[error(
+        "segment {segment}, offset {offset}: expected a group with lsn {expected_lsn}, found lsn {found_lsn} \
+         (segment {found_segment}, offset {found_offset})"
+    )]
+    Gap {
+        /// Segment in which the next group should stand.
+        segment: u64,
+        /// Offset at which it should stand.
+        offset: u64,
+        /// The LSN it should have.
+        expected_lsn: u64,
+        /// The LSN that comes next.
+        found_lsn: u64,
+        /// Where: segment number.
+        found_segment: u64,
+        /// Where: offset.
+        found_offset: u64,
+    },
+    /// Unsound bytes with a sound group of the same log behind them.
+    #[error(
+        "segment {segment}, offset {offset}: expected a sound group with lsn {expected_lsn}; it is damaged, \
+         for the log goes on with lsn {found_lsn} at segment {found_segment}, offset {found_offset}"
+    )]
+    Damaged {
+        /// Segment of the damage.
+        segment: u64,
+        /// Offset of the damaged group (or header).
+        offset: u64,
+        /// LSN that its first record should have.
+        expected_lsn: u64,
+        /// First LSN of the sound group or segment behind.
+        found_lsn: u64,
+        /// Where: segment number.
+        found_segment: u64,
+        /// Where: offset.
+        found_offset: u64,
+    },
+    /// A sound group whose records do not fill it: the writer wrote nonsense.
+    #[error(
+        "segment {segment}, offset {offset}: expected {records_count} records in the group, its bytes hold another number"
+    )]
+    Malformed {
+        /// Segment number.
+        segment: u64,
+        /// Offset of the group.
+        offset: u64,
+        /// Records its header promises.
+        records_count: u32,
+    },
+    /// The file has become shorter since it was listed.
+    #[error(
+        "segment {segment}, offset {offset}: expected {expected} bytes, found {found}: the file has shrunk"
+    )]
+    Shrunk {
+        /// Segment number.
+        segment: u64,
+        /// Offset of the range.
+        offset: u64,
+        /// Bytes asked for.
+        expected: usize,
+        /// Bytes supplied.
+        found: usize,
+    },
+}
+
+/// The decoder of one log.
+#[derive(Debug)]
+pub struct Replay {
+    run: u128,
+    shard: u16,
+    files: Vec<SegmentFile>,
+    used_bytes: Vec<u64>,
+    log_id: Option<u64>,
+    next_lsn: u64,
+    window: Window,
+    asked: Option<ReadRange>,
+    state: State,
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<crate::planted::Bug>,
+}
+
+/// Bytes of one file that were supplied last.
+#[derive(Debug, Default)]
+struct Window {
+    file: usize,
+    offset: u64,
+    bytes: Bytes,
+}
+
+/// A place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    file: usize,
+    offset: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The header of a file comes next; `after` is where the file before it ended.
+    Header {
+        file: usize,
+        after: Option<Place>,
+    },
+    /// A group may stand here.
+    Group(Place),
+    /// Inside a group.
+    Records {
+        group: Place,
+        next: Place,
+        payload: Bytes,
+        left: u32,
+        records_count: u32,
+    },
+    /// The log ends at `end` unless a sound group is found from `at` on.
+    Tail {
+        end: Place,
+        at: Place,
+    },
+    Finished(LogEnd),
+}
+
+/// Either the data at hand or the range to ask for.
+type At = Result<Bytes, ReadRange>;
+
+impl Replay {
+    /// The decoder of the log of `shard` in `run`, whose files are given in the order of their numbers.
+    pub fn new(run: u128, shard: u16, files: Vec<SegmentFile>) -> Self {
+        assert!(files.is_sorted_by_key(|file| file.number), "files stand in the order of numbers");
+        let used_bytes = files.iter().map(|file| file.len).collect();
+        Self {
+            run,
+            shard,
+            files,
+            used_bytes,
+            log_id: None,
+            next_lsn: 1,
+            window: Window::default(),
+            asked: None,
+            state: State::Header { file: 0, after: None },
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
+        }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&mut self, bug: Option<crate::planted::Bug>) {
+        self.bug = bug;
+    }
+
+    /// Gives the bytes of the range that [`ReplayStep::NeedsData`] asked for.
+    pub fn supply(&mut self, bytes: Bytes) -> Result<(), ReplayError> {
+        let range = self.asked.take().expect("bytes are supplied to a request, once");
+        if bytes.len() < range.len {
+            return Err(ReplayError::Shrunk {
+                segment: self.files[range.file].number,
+                offset: range.offset,
+                expected: range.len,
+                found: bytes.len(),
+            });
+        }
+        self.window = Window { file: range.file, offset: range.offset, bytes };
+        Ok(())
+    }
+
+    /// The next step. Work between two calls of `supply` is bounded by the range.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a step may ask for data or fail; it is no iterator"
+    )]
+    pub fn next(&mut self) -> Result<ReplayStep, ReplayError> {
+        assert!(self.asked.is_none(), "the range asked for is supplied before the next step");
+        loop {
+            let asked = match &mut self.state {
+                State::Header { file, after } => {
+                    let (file, after) = (*file, *after);
+                    self.header(file, after)?
+                }
+                State::Group(place) => {
+                    let place = *place;
+                    self.group(place)?
+                }
+                State::Records { .. } => match self.record()? {
+                    Some(record) => return Ok(ReplayStep::Record(record)),
+                    None => None,
+                },
+                State::Tail { end, at } => {
+                    let (end, at) = (*end, *at);
+                    self.tail(end, at)?
+                }
+                State::Finished(end) => return Ok(ReplayStep::Finished(end.clone())),
+            };
+            if let Some(range) = asked {
+                self.asked = Some(range);
+                return Ok(ReplayStep::NeedsData(range));
+            }
+        }
+    }
+
+    /// Looks at the first block of a file: the log goes on in it, or has ended before it.
+    fn header(
+        &mut self,
+        file: usize,
+        after: Option<Place>,
+    ) -> Result<Option<ReadRange>, ReplayError> {
+        let Some(&SegmentFile { number, .. }) = self.files.get(file) else {
+            self.end_at(after.unwrap_or(Place { file: 0, offset: 0 }));
+            return Ok(None);
+        };
+        let expected = 1 + file as u64;
+        if number != expected {
+            return Err(ReplayError::MissingSegment { expected, found: number });
+        }
+        let block = match self.bytes_at(Place { file, offset: 0 }, SEGMENT_HEADER_BYTES) {
+            Ok(block) => block,
+            Err(range) => return Ok(Some(range)),
+        };
+        match SegmentHeader::decode(&block) {
+            SegmentBlock::Header(header) => {
+                self.check_identity(number, &header)?;
+                if header.first_lsn != self.next_lsn {
+                    let at = after.unwrap_or(Place { file, offset: 0 });
+                    return Err(self.gap(at, header.first_lsn, Place { file, offset: 0 }));
+                }
+                self.log_id = Some(header.log_id);
+                let offset = SEGMENT_HEADER_BYTES as u64;
+                self.state = State::Group(Place { file, offset });
+            }
+            SegmentBlock::Version(found) => {
+                return Err(ReplayError::Version { segment: number, offset: 0, found });
+            }
+            SegmentBlock::Invalid => self.end_at(after.unwrap_or(Place { file, offset: 0 })),
+        }
+        Ok(None)
+    }
+
+    fn check_identity(&self, number: u64, header: &SegmentHeader) -> Result<(), ReplayError> {
+        let same_log = header.run == self.run
+            && header.shard == self.shard
+            && self.log_id.is_none_or(|log_id| header.log_id == log_id);
+        if same_log && header.segment == number {
+            return Ok(());
+        }
+        Err(ReplayError::Foreign { segment: number, found_segment: header.segment })
+    }
+
+    /// Looks for the next group where it must stand.
+    fn group(&mut self, place: Place) -> Result<Option<ReadRange>, ReplayError> {
+        let header = match self.bytes_at(place, GROUP_HEADER_BYTES) {
+            Ok(bytes) => match self.own_group(place, &bytes)? {
+                Some(header) => header,
+                None => return Ok(self.leave(place)),
+            },
+            Err(range) => return Ok(Some(range)),
+        };
+        if header.place.first_lsn != self.next_lsn {
+            return Err(self.gap(place, header.place.first_lsn, place));
+        }
+        let end = GROUP_HEADER_BYTES + header.payload_bytes as usize;
+        if end as u64 > self.files[place.file].len - place.offset {
+            return Ok(self.leave(place));
+        }
+        let bytes = match self.bytes_at(place, end) {
+            Ok(bytes) => bytes,
+            Err(range) => return Ok(Some(range)),
+        };
+        let payload = bytes.slice(GROUP_HEADER_BYTES..end);
+        if self.checks_payload() && crc32c::crc32c(&payload) != header.payload_crc {
+            return Ok(self.leave(place));
+        }
+        let records_count = header.records_count;
+        let next =
+            Place { offset: place.offset + end.next_multiple_of(BLOCK_BYTES) as u64, ..place };
+        self.state =
+            State::Records { group: place, next, payload, left: records_count, records_count };
+        Ok(None)
+    }
+
+    /// The header of a group of this log and segment, if one stands in `bytes`.
+    fn own_group(&self, place: Place, bytes: &[u8]) -> Result<Option<GroupHeader>, ReplayError> {
+        let segment = self.files[place.file].number;
+        match GroupHeader::decode(bytes) {
+            GroupBlock::Header(header)
+                if self.log_id.is_none_or(|log_id| header.place.log_id == log_id)
+                    && header.place.segment == segment =>
+            {
+                Ok(Some(header))
+            }
+            GroupBlock::Header(_) | GroupBlock::Invalid => Ok(None),
+            GroupBlock::Version(found) => {
+                Err(ReplayError::Version { segment, offset: place.offset, found })
+            }
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn checks_payload(&self) -> bool {
+        self.bug != Some(crate::planted::Bug::SkipTornCheck)
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "the planted variant looks at itself")]
+    fn checks_payload(&self) -> bool {
+        true
+    }
+
+    /// No sound group stands at `place`: the log goes on in the next file or has ended.
+    fn leave(&mut self, place: Place) -> Option<ReadRange> {
+        self.state = State::Header { file: place.file + 1, after: Some(place) };
+        None
+    }
+
+    fn end_at(&mut self, end: Place) {
+        self.state = if self.files.is_empty() {
+            State::Finished(LogEnd { records_count: 0, used_bytes: Vec::new(), torn: None })
+        } else {
+            for used in &mut self.used_bytes[end.file..] {
+                *used = 0;
+            }
+            self.used_bytes[end.file] = end.offset;
+            State::Tail { end, at: end }
+        };
+    }
+
+    /// The next record of the group, `None` behind its last.
+    fn record(&mut self) -> Result<Option<Replayed>, ReplayError> {
+        let State::Records { group, next, payload, left, records_count } = &mut self.state else {
+            unreachable!("next() saw this state");
+        };
+        let malformed = ReplayError::Malformed {
+            segment: self.files[group.file].number,
+            offset: group.offset,
+            records_count: *records_count,
+        };
+        if *left == 0 {
+            if !payload.is_empty() {
+                return Err(malformed);
+            }
+            self.state = State::Group(*next);
+            return Ok(None);
+        }
+        let Some((len, _)) = payload.split_first_chunk::<RECORD_LENGTH_BYTES>() else {
+            return Err(malformed);
+        };
+        let end = RECORD_LENGTH_BYTES + u32::from_le_bytes(*len) as usize;
+        if end > payload.len() {
+            return Err(malformed);
+        }
+        let body = payload.split_to(end).slice(RECORD_LENGTH_BYTES..);
+        *left -= 1;
+        let lsn = self.next_lsn;
+        self.next_lsn += 1;
+        Ok(Some(Replayed { lsn, body }))
+    }
+
+    /// Looks through what lies behind the end, window by window: a sound group there makes the end damage.
+    fn tail(&mut self, end: Place, at: Place) -> Result<Option<ReadRange>, ReplayError> {
+        let Some(&SegmentFile { len, .. }) = self.files.get(at.file) else {
+            self.finish(end);
+            return Ok(None);
+        };
+        if at.offset >= len {
+            self.state = State::Tail { end, at: Place { file: at.file + 1, offset: 0 } };
+            return Ok(None);
+        }
+        let bytes = match self.bytes_at(at, BLOCK_BYTES) {
+            Ok(bytes) => bytes,
+            Err(range) => return Ok(Some(range)),
+        };
+        for (i, block) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            if *block == ZERO_BLOCK[..block.len()] {
+                continue;
+            }
+            let place = Place { file: at.file, offset: at.offset + (i * BLOCK_BYTES) as u64 };
+            self.used_bytes[at.file] = place.offset + block.len() as u64;
+            if place != end {
+                self.check_behind(end, place, block)?;
+            }
+        }
+        let offset = at.offset + bytes.len() as u64;
+        self.state = State::Tail { end, at: Place { file: at.file, offset } };
+        Ok(None)
+    }
+
+    fn check_behind(&self, end: Place, place: Place, block: &[u8]) -> Result<(), ReplayError> {
+        let found_lsn = match SegmentHeader::decode(block) {
+            SegmentBlock::Header(header) if place.offset == 0 => Some(header.first_lsn),
+            _ => self.own_group(place, block)?.map(|header| header.place.first_lsn),
+        };
+        match found_lsn {
+            Some(found_lsn) => Err(ReplayError::Damaged {
+                segment: self.files[end.file].number,
+                offset: end.offset,
+                expected_lsn: self.next_lsn,
+                found_lsn,
+                found_segment: self.files[place.file].number,
+                found_offset: place.offset,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, end: Place) {
+        let torn = self.used_bytes[end.file] > end.offset;
+        self.state = State::Finished(LogEnd {
+            records_count: self.next_lsn - 1,
+            used_bytes: std::mem::take(&mut self.used_bytes),
+            torn: torn.then(|| (self.files[end.file].number, end.offset)),
+        });
+    }
+
+    fn gap(&self, at: Place, found_lsn: u64, found: Place) -> ReplayError {
+        ReplayError::Gap {
+            segment: self.files[at.file].number,
+            offset: at.offset,
+            expected_lsn: self.next_lsn,
+            found_lsn,
+            found_segment: self.files[found.file].number,
+            found_offset: found.offset,
+        }
+    }
+
+    /// All that is at hand from `place` on, at least `len_min` bytes or what the file has.
+    fn bytes_at(&self, place: Place, len_min: usize) -> At {
+        let in_file = self.files[place.file].len.saturating_sub(place.offset);
+        let wanted = in_file.min(len_min as u64) as usize;
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        let window = &self.window;
+        if window.file == place.file && window.offset <= place.offset {
+            let from = place.offset - window.offset;
+            if from + wanted as u64 <= window.bytes.len() as u64 {
+                return Ok(window.bytes.slice(from as usize..));
+            }
+        }
+        // Whole blocks, so that the look behind the end stays on block boundaries.
+        let len = len_min.next_multiple_of(BLOCK_BYTES).max(READ_BYTES);
+        let len = in_file.min(len as u64) as usize;
+        Err(ReadRange { file: place.file, offset: place.offset, len })
+    }
+}
