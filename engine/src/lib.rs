@@ -7,6 +7,7 @@
 
 pub mod byte_size;
 pub mod hash;
+pub mod ingest;
 pub mod labels;
 pub mod limits;
 #[cfg(feature = "planted-bugs")]
