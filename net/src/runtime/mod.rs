@@ -4,6 +4,10 @@
 //! executor a core) and `sim` (one thread, virtual time, seeded faults). Same drivers, same engine on both.
 //! Not here: messages between shards ([`crate::mesh`], the same on every backend), HTTP (`http`, generic over the stream).
 
+pub mod probe;
+pub mod uring;
+pub mod watchdog;
+
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -159,7 +163,7 @@ pub trait Net {
     type Listener: Listener<Conn = Self::Conn>;
     /// Connects.
     fn connect(&self, to: std::net::SocketAddr) -> impl Future<Output = io::Result<Self::Conn>>;
-    /// Listens; several shards of a process may listen on one address (SO_REUSEPORT).
+    /// Listens; several shards of a process may listen on one address (`SO_REUSEPORT`).
     fn listen(&self, on: std::net::SocketAddr) -> io::Result<Self::Listener>;
 }
 

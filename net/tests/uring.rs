@@ -1,0 +1,310 @@
+//! The uring runtime on this machine's kernel. Where no ring can be opened these tests fail and say why: they never skip.
+//!
+//! glommio leaks an eventfd per executor, so the tests share two executors that live as long as the test binary.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use engine::route::ShardId;
+use futures_channel::mpsc as async_mpsc;
+use futures_util::StreamExt as _;
+use net::runtime::uring::{self, Shard, Uring, cpu_plan::Seat};
+use net::runtime::watchdog::{Pulse, Watchdog};
+use net::runtime::{
+    AlignedBytes, Class, Clock as _, Conn as _, DISK_ALIGN, Disk as _, File as _, Listener as _,
+    Net as _, Open, Rand as _, Spawn as _, probe,
+};
+
+type Job = Box<dyn FnOnce(Uring) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+
+/// A shard that runs what it is sent.
+struct Worker {
+    jobs: Mutex<async_mpsc::UnboundedSender<Job>>,
+    pulse: Pulse,
+}
+
+/// Two shards: the second one is for what needs a foreign thread or a busy shard.
+fn workers() -> &'static [Worker; 2] {
+    static WORKERS: OnceLock<[Worker; 2]> = OnceLock::new();
+    WORKERS.get_or_init(|| {
+        if let Err(reason) = probe::io_uring() {
+            panic!("no ring can be opened, and these tests do not skip: {reason}");
+        }
+        let data_path = data_path();
+        uring::prepare_data_dir(&data_path).expect("a writable target directory");
+        [0, 1].map(|shard| start(ShardId(shard), data_path.clone()))
+    })
+}
+
+fn data_path() -> PathBuf {
+    static PATH: OnceLock<tempfile::TempDir> = OnceLock::new();
+    // Beside the test binary: that is a disk, where /tmp may be memory.
+    PATH.get_or_init(|| {
+        tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap()
+    })
+    .path()
+    .to_owned()
+}
+
+fn start(id: ShardId, data_path: PathBuf) -> Worker {
+    let (jobs, mut inbox) = async_mpsc::unbounded::<Job>();
+    let pulse = Pulse::default();
+    let shard = Shard { id, seat: Seat::Fenced(allowed()), data_path, pulse: pulse.clone() };
+    let handle = uring::spawn_shard(shard, move |runtime| async move {
+        while let Some(job) = inbox.next().await {
+            let future = job(runtime.clone());
+            runtime.spawn(Class::Rpc, future);
+        }
+    })
+    .unwrap();
+    drop(handle); // it runs until the process ends
+    Worker { jobs: Mutex::new(jobs), pulse }
+}
+
+fn allowed() -> Vec<usize> {
+    uring::cpu_plan::Cpus::of_this_process().unwrap().allowed
+}
+
+/// Runs a job on a shard and returns what it returned.
+fn on<T, F, Fut>(worker: &Worker, job: F) -> T
+where
+    T: Send + 'static,
+    F: FnOnce(Uring) -> Fut + Send + 'static,
+    Fut: Future<Output = T> + 'static,
+{
+    let (done, result) = mpsc::channel();
+    let job: Job = Box::new(move |runtime| {
+        let future = job(runtime);
+        Box::pin(async move { done.send(future.await).unwrap() })
+    });
+    worker.jobs.lock().unwrap().unbounded_send(job).unwrap();
+    result.recv_timeout(Duration::from_secs(60)).expect("the job ended (a panic or a hang if not)")
+}
+
+#[test]
+fn a_freshly_written_file_reads_back_as_written() {
+    // glommio's probe for polled I/O, led astray by an empty first file, fails exactly this with EOPNOTSUPP.
+    let bytes: Vec<u8> = (0..3 * DISK_ALIGN).map(|i| (i % 251) as u8).collect();
+    let written = bytes.clone();
+    let (read, len, tail) = on(&workers()[0], move |rt| async move {
+        rt.create_dir_all("fresh/deep").await.unwrap();
+        let file = rt.open("fresh/deep/a", Open::New).await.unwrap();
+        file.write_at(AlignedBytes::padded(written), 0).await.unwrap();
+        file.datasync().await.unwrap();
+        let read = file.read_at(0, 3 * DISK_ALIGN).await.unwrap();
+        let tail = file.read_at(2 * DISK_ALIGN as u64 + 5, 1 << 30).await.unwrap();
+        let len = file.len().await.unwrap();
+        file.close().await.unwrap();
+        (read, len, tail)
+    });
+    assert_eq!(len, 3 * DISK_ALIGN as u64);
+    assert!(read == bytes, "what was written is what is read");
+    assert!(tail == bytes[2 * DISK_ALIGN + 5..], "a read ends at the end of the file");
+}
+
+#[test]
+fn allocated_space_reads_as_zero_and_truncation_shortens() {
+    let (zeros, len_allocated, len_cut) = on(&workers()[0], |rt| async move {
+        let file = rt.open("allocated", Open::New).await.unwrap();
+        file.allocate(8 << 20).await.unwrap();
+        let zeros = file.read_at(4 << 20, 2 << 20).await.unwrap();
+        let len_allocated = file.len().await.unwrap();
+        file.truncate(DISK_ALIGN as u64).await.unwrap();
+        (zeros, len_allocated, file.len().await.unwrap())
+    });
+    assert_eq!(zeros.len(), 2 << 20);
+    assert!(zeros.iter().all(|byte| *byte == 0));
+    assert_eq!((len_allocated, len_cut), (8 << 20, DISK_ALIGN as u64));
+}
+
+#[test]
+fn a_write_larger_than_one_transfer_is_whole() {
+    let same = on(&workers()[0], |rt| async move {
+        let bytes: Vec<u8> = (0..5 << 20_u32).map(|i: u32| (i >> 7) as u8).collect();
+        let file = rt.open("large", Open::New).await.unwrap();
+        file.write_at(AlignedBytes::padded(bytes.clone()), DISK_ALIGN as u64).await.unwrap();
+        file.read_at(DISK_ALIGN as u64, bytes.len()).await.unwrap() == bytes
+    });
+    assert!(same);
+}
+
+#[test]
+fn names_appear_move_and_vanish() {
+    on(&workers()[0], |rt| async move {
+        assert_eq!(rt.list("names").await.unwrap(), Vec::<String>::new(), "absent has none");
+        rt.create_dir_all("names").await.unwrap();
+        for name in ["b", "a"] {
+            let file = rt.open(&format!("names/{name}"), Open::New).await.unwrap();
+            file.close().await.unwrap();
+        }
+        let again = rt.open("names/a", Open::New).await.map(|_| ()).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(rt.list("names").await.unwrap(), ["a", "b"]);
+        rt.rename("names/a", "names/c").await.unwrap();
+        rt.sync_dir("names").await.unwrap();
+        let gone = rt.open("names/a", Open::Existing).await.map(|_| ()).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+        assert_eq!(rt.list("names").await.unwrap(), ["b", "c"]);
+        rt.remove_file("names/b").await.unwrap();
+        rt.remove_file("names/c").await.unwrap();
+        rt.remove_dir("names").await.unwrap();
+        assert_eq!(rt.list("names").await.unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn several_listeners_share_an_address_and_echo() {
+    let echoed = on(&workers()[0], |rt| async move {
+        let first = rt.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let address = first.local_addr().unwrap();
+        let second = rt.listen(address).unwrap();
+        for listener in [first, second] {
+            rt.spawn(Class::Rpc, async move {
+                let mut conn = listener.accept().await.unwrap();
+                let mut bytes = vec![0; 1 << 16];
+                loop {
+                    let len = conn.read(&mut bytes).await.unwrap();
+                    if len == 0 {
+                        break;
+                    }
+                    conn.write_all(&bytes[..len]).await.unwrap();
+                }
+            });
+        }
+        let mut conn = rt.connect(address).await.unwrap();
+        let sent: Vec<u8> = (0..300_000_u32).map(|i| (i % 241) as u8).collect();
+        let mut received = Vec::new();
+        for part in sent.chunks(60_000) {
+            conn.write_all(part).await.unwrap();
+            let mut bytes = vec![0; part.len()];
+            let mut have = 0;
+            while have < part.len() {
+                have += conn.read(&mut bytes[have..]).await.unwrap();
+            }
+            received.extend(bytes);
+        }
+        received == sent
+    });
+    assert!(echoed);
+}
+
+#[test]
+fn a_spawned_task_is_not_polled_inside_the_call() {
+    // glommio's own spawn_local does, which breaks borrows that are held over the call.
+    let polled_inside = on(&workers()[0], |rt| async move {
+        let polled = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&polled);
+        rt.spawn(Class::Rpc, async move { flag.set(true) });
+        let inside = polled.get();
+        while !polled.get() {
+            rt.sleep(Duration::from_millis(1)).await;
+        }
+        inside
+    });
+    assert!(!polled_inside);
+}
+
+#[test]
+fn sleep_takes_its_time_and_the_clocks_run() {
+    let (slept_ns, unix_ms, words) = on(&workers()[0], |rt| async move {
+        let began = rt.now_ns();
+        rt.sleep(Duration::from_millis(20)).await;
+        (rt.now_ns() - began, rt.unix_ms(), [rt.next_u64(), rt.next_u64()])
+    });
+    assert!(slept_ns >= 20_000_000, "slept {slept_ns} ns");
+    assert!(unix_ms > 1_700_000_000_000, "{unix_ms}");
+    assert_ne!(words[0], words[1]);
+}
+
+/// Most that a busy shard may take to hear a message, with room for a loaded machine: glommio's defaults take 200 ms.
+const HEARD_MAX: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_busy_shard_hears_other_threads_whatever_class_is_busy() {
+    let busy = &workers()[1];
+    for class in Class::ALL {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        on(busy, move |rt| async move {
+            let task_rt = rt.clone();
+            rt.spawn(class, async move {
+                let mut word = 1_u64;
+                while !stopped.load(Ordering::Relaxed) {
+                    // A step of a pass, some 10 µs of arithmetic.
+                    for _ in 0..2_000 {
+                        word = std::hint::black_box(word.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 1);
+                    }
+                    task_rt.yield_if_needed().await;
+                }
+            });
+        });
+        let mut waited: Vec<Duration> = (0..50)
+            .map(|_| {
+                let asked = Instant::now();
+                on(busy, |_| async {});
+                asked.elapsed()
+            })
+            .collect();
+        stop.store(true, Ordering::Relaxed);
+        waited.sort();
+        println!("busy with {class:?}: median {:?}, longest {:?}", waited[25], waited[49]);
+        assert!(waited[25] < HEARD_MAX, "busy with {class:?}: median {:?}", waited[25]);
+    }
+    let longest =
+        on(busy, |rt| async move { Class::ALL.map(|class| rt.poll_times(class).longest()) });
+    println!("longest polls by class: {longest:?}");
+}
+
+#[test]
+fn a_long_pass_gives_way_to_a_class_before_it() {
+    let waited = on(&workers()[1], |rt| async move {
+        let done = Rc::new(Cell::new(false));
+        let (pass_rt, pass_done) = (rt.clone(), Rc::clone(&done));
+        rt.spawn(Class::Background, async move {
+            while !pass_done.get() {
+                std::hint::black_box((0..2_000_u64).sum::<u64>());
+                pass_rt.yield_if_needed().await;
+            }
+        });
+        let mut waited = Vec::new();
+        for _ in 0..20 {
+            let asked = rt.now_ns();
+            rt.sleep(Duration::from_millis(1)).await;
+            waited.push(Duration::from_nanos(rt.now_ns() - asked));
+        }
+        done.set(true);
+        waited.sort();
+        waited[10]
+    });
+    assert!(waited < HEARD_MAX, "a sleep of 1 ms took {waited:?}");
+}
+
+#[test]
+fn an_idle_shard_keeps_beating() {
+    let pulse = &workers()[0].pulse;
+    let before = pulse.beats();
+    std::thread::sleep(Duration::from_millis(300));
+    let beats = pulse.beats() - before;
+    assert!(beats >= 10, "{beats} beats in 300 ms, one every 5 ms is due");
+}
+
+#[test]
+fn a_stalled_shard_is_counted_by_the_watchdog() {
+    let pulse = Pulse::default();
+    let _watchdog = Watchdog::start(vec![pulse.clone()]).unwrap();
+    let given_up = Instant::now() + Duration::from_secs(20);
+    while pulse.stalls() == 0 && Instant::now() < given_up {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(pulse.stalls(), 1, "a shard that never beats is one stall");
+}
