@@ -88,7 +88,7 @@ where
         Box::pin(async move { done.send(future.await).unwrap() })
     });
     worker.jobs.lock().unwrap().unbounded_send(job).unwrap();
-    result.recv_timeout(Duration::from_secs(60)).expect("the job ended (a panic or a hang if not)")
+    result.recv_timeout(Duration::from_mins(1)).expect("the job ended (a panic or a hang if not)")
 }
 
 #[test]
