@@ -6,14 +6,17 @@
 #![deny(unsafe_code)]
 
 pub mod byte_size;
+pub mod flamegraph;
 pub mod hash;
 pub mod ingest;
 pub mod labels;
 pub mod limits;
+pub mod pace;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
 pub mod profile;
 pub mod profile_type;
+pub mod query;
 pub mod route;
 pub mod tenant;
 pub mod token_bucket;

@@ -1,0 +1,129 @@
+//! Long passes that give others a turn: an `async fn` whose only await is [`Pace::spend`].
+//!
+//! A merge of trees has many inner loops; as hand-written `step` machines they would be unreadable, and as plain functions
+//! they would hold a shard for longer than 2 ms. So the compiler writes the machine. Nothing here needs a runtime: a pass asks
+//! for no wake-up but the one it gives itself, so any executor drives it, and [`run`] drives it to its end at once.
+//! A pass must not borrow shared state across a turn (the scans of heads are therefore `step` machines over `&Heads`).
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+/// Work between two turns. A unit is one look-up or one node, 20–100 ns, so a stretch is well below a millisecond.
+const UNITS_PER_TURN: usize = 8192;
+
+/// Counts work and pauses when a stretch is used up.
+#[derive(Debug, Default)]
+pub struct Pace {
+    used: Cell<usize>,
+}
+
+impl Pace {
+    /// A pace at the start of a stretch.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Accounts for work just done, or about to be done.
+    pub async fn spend(&self, units: usize) {
+        let used = self.used.get() + units;
+        if used < UNITS_PER_TURN {
+            self.used.set(used);
+            return;
+        }
+        self.used.set(0);
+        let mut paused = false;
+        poll_fn(|context| {
+            if paused {
+                return Poll::Ready(());
+            }
+            paused = true;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Sorts row numbers by merging, so that no stretch is longer than the pace allows.
+pub async fn sort(
+    rows: &mut Vec<u32>,
+    pace: &Pace,
+    mut less: impl FnMut(u32, u32) -> std::cmp::Ordering,
+) {
+    /// Rows sorted in one go; each costs about eight comparisons.
+    const RUN: usize = 256;
+    for run in rows.chunks_mut(RUN) {
+        run.sort_by(|a, b| less(*a, *b));
+        pace.spend(RUN * 4).await;
+    }
+    let mut merged = Vec::with_capacity(rows.len());
+    let mut width = RUN;
+    while width < rows.len() {
+        for pair in rows.chunks(width * 2) {
+            let (mut a, mut b) = pair.split_at(width.min(pair.len()));
+            while let ([first, rest_a @ ..], [second, rest_b @ ..]) = (a, b) {
+                if less(*second, *first).is_lt() {
+                    merged.push(*second);
+                    b = rest_b;
+                } else {
+                    merged.push(*first);
+                    a = rest_a;
+                }
+                pace.spend(1).await;
+            }
+            merged.extend_from_slice(a);
+            merged.extend_from_slice(b);
+        }
+        std::mem::swap(rows, &mut merged);
+        merged.clear();
+        width *= 2;
+    }
+}
+
+/// Drives a pass to its end without pausing, where nobody waits for a turn: tests and benches.
+pub fn run<T>(pass: impl Future<Output = T>) -> T {
+    let mut pass = pin!(pass);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(value) = pass.as_mut().poll(&mut context) {
+            return value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_pauses_once_a_stretch_and_no_more() {
+        let mut pauses = 0;
+        let pace = Pace::new();
+        let mut pass = pin!(async {
+            for _ in 0..UNITS_PER_TURN * 3 {
+                pace.spend(1).await;
+            }
+        });
+        let mut context = Context::from_waker(Waker::noop());
+        while pass.as_mut().poll(&mut context).is_pending() {
+            pauses += 1;
+        }
+        assert_eq!(pauses, 3);
+    }
+
+    #[test]
+    fn sorting_in_turns_is_sorting() {
+        bolero::check!().with_type::<(Vec<u32>, u16)>().for_each(|(seed, repeat)| {
+            let mut rows: Vec<u32> = seed
+                .iter()
+                .flat_map(|v| (0..u32::from(repeat % 64)).map(move |i| v.wrapping_mul(i | 1)))
+                .collect();
+            let mut expected = rows.clone();
+            expected.sort_unstable();
+            run(sort(&mut rows, &Pace::new(), |a, b| a.cmp(&b)));
+            assert_eq!(rows, expected);
+        });
+    }
+}
