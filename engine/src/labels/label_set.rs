@@ -69,8 +69,18 @@ impl LabelSet {
 /// `{a="b", c="d"}`, as error texts show it (values quoted as Go's `%q`).
 impl fmt::Display for LabelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        DisplayPairs(&self.0).fmt(f)
+    }
+}
+
+/// Pairs that may not be a [`LabelSet`] (a name twice), printed like one.
+#[derive(Debug)]
+pub struct DisplayPairs<'a>(pub &'a [(String, String)]);
+
+impl fmt::Display for DisplayPairs<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (i, (name, value)) in self.iter().enumerate() {
+        for (i, (name, value)) in self.0.iter().enumerate() {
             if i > 0 {
                 f.write_str(", ")?;
             }

@@ -4,7 +4,7 @@ mod label_set;
 mod matcher;
 mod selector;
 
-pub use label_set::LabelSet;
+pub use label_set::{DisplayPairs, LabelSet};
 pub use matcher::{Matcher, PatternError};
 pub use selector::{MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector};
 

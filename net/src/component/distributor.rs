@@ -12,22 +12,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::byte_size;
+use engine::ingest::{Conversion, IngestError, IngestPush, IngestRequest};
+use engine::labels::DisplayPairs;
 use engine::labels::name::SERVICE_NAME;
 use engine::limits::Limits;
+use engine::profile::Step;
 use engine::route::{home_shard_of, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use proto::push::PushRequest;
 use proto::rpc::append::{AppendReply, AppendRequest, IngestNaming, RateReply, RateRequest};
 use proto::rpc::{Code, Failure, Reply, Request};
 
 use crate::budget::ShardBudget;
 use crate::component::write_counters::WriteCounters;
+use crate::http::{HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
 use crate::runtime::Runtime;
 
 /// Profiles of one push under way at a time (Pyroscope's `push_max_concurrency`).
 const PUSH_CONCURRENCY_MAX: usize = 256;
+
+/// Profiles of one push: what is kept per profile must not outgrow the body that brought it.
+const PUSH_PROFILES_MAX: usize = 100_000;
 
 /// Given to series without a `service_name`.
 const SERVICE_NAME_UNKNOWN: &str = "unknown_service";
@@ -38,7 +46,7 @@ pub struct Distributor<R: Runtime> {
     rt: R,
     mesh: Mesh,
     origin: u128,
-    limits: Rc<Limits>,
+    limits: Arc<Limits>,
     budget: ShardBudget,
     counters: Rc<WriteCounters>,
     next_seq: RefCell<BTreeMap<PartitionKey, u64>>,
@@ -47,8 +55,8 @@ pub struct Distributor<R: Runtime> {
 /// One profile of a push, before routing.
 #[derive(Debug)]
 pub struct PushedProfile {
-    /// Labels of its series as pushed, in any order.
-    pub labels: Vec<(String, String)>,
+    /// Labels of its series as pushed, in any order; shared by the profiles of one series.
+    pub labels: Rc<Vec<(String, String)>>,
     /// How `/ingest` derives `__name__`; `None` for Push.
     pub naming: Option<IngestNaming>,
     /// The pprof message, plain or gzip'd.
@@ -61,7 +69,7 @@ impl<R: Runtime> Distributor<R> {
         rt: R,
         mesh: Mesh,
         origin: u128,
-        limits: Rc<Limits>,
+        limits: Arc<Limits>,
         budget: ShardBudget,
         counters: Rc<WriteCounters>,
     ) -> Self {
@@ -69,7 +77,7 @@ impl<R: Runtime> Distributor<R> {
     }
 
     /// Stores the profiles of one push; the outcomes of those that failed are joined in order.
-    pub async fn push(
+    pub async fn push_profiles(
         &self,
         tenant: &TenantId,
         profiles: Vec<PushedProfile>,
@@ -77,10 +85,15 @@ impl<R: Runtime> Distributor<R> {
         if profiles.is_empty() {
             return Err(refusal(Code::InvalidArgument, "", "no profiles received"));
         }
+        if profiles.len() > PUSH_PROFILES_MAX {
+            let count = profiles.len();
+            let text = format!("push holds {count} profiles, limit {PUSH_PROFILES_MAX}");
+            return Err(refusal(Code::InvalidArgument, "profiles_limit", text));
+        }
         let sizes: Vec<u64> = profiles.iter().map(claimed_bytes).collect();
         let batch_bytes: u64 =
             profiles.iter().map(|pushed| claimed_profile_bytes(&pushed.profile)).sum();
-        let batch_limit = (self.limits.ingestion_body_limit_mb * f64::from(1 << 20)) as u64;
+        let batch_limit = self.body_bytes_max();
         if batch_limit > 0 && batch_bytes > batch_limit {
             for pushed in &profiles {
                 self.counters.count_discarded(
@@ -145,7 +158,9 @@ impl<R: Runtime> Distributor<R> {
             );
             return Err(refusal(Code::ResourceExhausted, "rate_limited", text));
         }
-        let request = self.route(tenant, pushed);
+        let request = self.route(tenant, pushed).inspect_err(|failure| {
+            self.counters.count_discarded(tenant.as_str(), failure.reason, received_bytes);
+        })?;
         let owner = shard_of(
             &request.tenant,
             &request.service_name,
@@ -162,25 +177,27 @@ impl<R: Runtime> Distributor<R> {
     }
 
     /// Completes the labels and gives the profile its (origin, seq).
-    fn route(&self, tenant: &TenantId, pushed: PushedProfile) -> AppendRequest {
-        let PushedProfile { mut labels, naming, profile } = pushed;
+    fn route(&self, tenant: &TenantId, pushed: PushedProfile) -> Result<AppendRequest, Failure> {
+        let PushedProfile { labels, naming, profile } = pushed;
+        let mut labels = Rc::unwrap_or_clone(labels);
+        let given = labels.iter().find(|(name, _)| name == SERVICE_NAME);
+        let service_name = given.map_or(SERVICE_NAME_UNKNOWN, |(_, value)| value).to_owned();
+        if given.is_none() {
+            labels.push((SERVICE_NAME.to_owned(), service_name.clone()));
+        }
         labels.sort();
-        let given =
-            labels.iter().find(|(name, _)| name == SERVICE_NAME).map(|(_, value)| value.clone());
-        let service_name = given.unwrap_or_else(|| {
-            labels.push((SERVICE_NAME.to_owned(), SERVICE_NAME_UNKNOWN.to_owned()));
-            labels.sort();
-            SERVICE_NAME_UNKNOWN.to_owned()
-        });
-        let key = PartitionKey {
-            tenant: tenant.clone(),
-            service_name: Arc::from(service_name.as_str()),
-            split: 0,
-        };
+        if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            let (duplicate, labels) = (&pair[0].0, DisplayPairs(&labels));
+            let text =
+                format!("profile with labels '{labels}' has duplicate label name: '{duplicate}'");
+            return Err(refusal(Code::InvalidArgument, "duplicate_label_names", text));
+        }
+        let service: Arc<str> = Arc::from(service_name.as_str());
+        let key = PartitionKey { tenant: tenant.clone(), service_name: service, split: 0 };
         let mut next_seq = self.next_seq.borrow_mut();
         let seq = next_seq.entry(key).or_insert(0);
         *seq += 1;
-        AppendRequest {
+        Ok(AppendRequest {
             tenant: tenant.as_str().to_owned(),
             service_name,
             split: 0,
@@ -190,7 +207,12 @@ impl<R: Runtime> Distributor<R> {
             labels,
             naming,
             profile,
-        }
+        })
+    }
+
+    /// `ingestion_body_limit_mb` in bytes; 0 is no limit.
+    fn body_bytes_max(&self) -> u64 {
+        (self.limits.ingestion_body_limit_mb * f64::from(1 << 20)) as u64
     }
 
     async fn charge(&self, tenant: &TenantId, bytes: u64) -> Result<bool, Failure> {
@@ -201,6 +223,23 @@ impl<R: Runtime> Distributor<R> {
             other => panic!("a rate request is answered by a rate's reply, not by {other:?}"),
         }
     }
+}
+
+/// The profiles of a push request: every (series, sample) pair is one. Annotations of clients are dropped.
+fn profiles_of(request: PushRequest) -> Vec<PushedProfile> {
+    let mut profiles = Vec::new();
+    for series in request.series {
+        let labels = series.labels.into_iter().map(|pair| (pair.name, pair.value));
+        let labels = Rc::new(labels.collect());
+        for sample in series.samples {
+            profiles.push(PushedProfile {
+                labels: Rc::clone(&labels),
+                naming: None,
+                profile: sample.raw_profile,
+            });
+        }
+    }
+    profiles
 }
 
 /// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small.
@@ -241,6 +280,38 @@ fn joined(mut failures: Vec<Failure>) -> Result<(), Failure> {
     let (code, reason) = (worst.code, worst.reason);
     let texts: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
     Err(Failure { code, reason, message: format!("{} errors: {}", texts.len(), texts.join("; ")) })
+}
+
+impl<R: Runtime> Writes for Distributor<R> {
+    async fn push(&self, tenant: TenantId, request: PushRequest) -> Result<(), Failure> {
+        self.push_profiles(&tenant, profiles_of(request)).await
+    }
+
+    async fn ingest(&self, tenant: TenantId, upload: Upload<'_>) -> Result<(), HttpFailure> {
+        let refused =
+            |error: IngestError| HttpFailure { status: error.status, failure: error.failure };
+        self.budget.admit(upload.body.len() as u64)?;
+        let _held = self.budget.hold(upload.body.len() as u64);
+        let mut conversion = Conversion::begin(IngestRequest {
+            query: upload.query,
+            content_type: upload.content_type,
+            content_encoding_gzip: upload.gzip_encoded,
+            body: upload.body,
+            now_ns: self.rt.unix_ms().saturating_mul(1_000_000),
+            body_bytes_max: self.body_bytes_max() as usize,
+            profile_bytes_max: self.limits.max_profile_size_bytes,
+        })
+        .map_err(refused)?;
+        while conversion.step().map_err(refused)? == Step::More {
+            self.rt.yield_if_needed().await;
+        }
+        let Some(IngestPush { labels, naming, profile, origin }) = conversion.finish() else {
+            return Ok(());
+        };
+        let pushed = PushedProfile { labels: Rc::new(labels), naming, profile };
+        let outcome = self.push_profiles(&tenant, vec![pushed]).await;
+        outcome.map_err(|failure| refused(IngestError::of_push(origin, failure)))
+    }
 }
 
 #[cfg(test)]

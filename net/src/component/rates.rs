@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use engine::limits::Limits;
 use engine::token_bucket::{Rate, TokenBucket};
@@ -14,13 +14,13 @@ const TENANTS_MAX: usize = 100_000;
 /// The buckets of one home shard.
 #[derive(Debug)]
 pub struct Rates {
-    limits: Rc<Limits>,
+    limits: Arc<Limits>,
     buckets: RefCell<BTreeMap<String, TokenBucket>>,
 }
 
 impl Rates {
     /// No tenant seen yet.
-    pub fn new(limits: Rc<Limits>) -> Self {
+    pub fn new(limits: Arc<Limits>) -> Self {
         Self { limits, buckets: RefCell::default() }
     }
 
