@@ -10,12 +10,14 @@
 //! All passes are paced ([`crate::pace`]). Not here: where trees come from ([`crate::query`]).
 
 mod diff;
+mod dot;
 mod layout;
 mod levels;
 mod tree;
 mod tree_bytes;
 
 pub use diff::flame_graph_diff;
+pub use dot::{dot, dot_sizes};
 pub use layout::Layout;
 pub use levels::flame_graph;
 pub use tree::{NO_PARENT, PartError, Tree};
