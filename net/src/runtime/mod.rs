@@ -5,6 +5,7 @@
 //! Not here: messages between shards ([`crate::mesh`], the same on every backend), HTTP (`http`, generic over the stream).
 
 pub mod probe;
+pub mod sim;
 pub mod uring;
 pub mod watchdog;
 
