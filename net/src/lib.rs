@@ -5,6 +5,7 @@
 
 pub mod budget;
 pub mod component;
+pub mod config;
 pub mod http;
 pub mod mesh;
 pub mod runtime;

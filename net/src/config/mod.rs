@@ -1,0 +1,193 @@
+//! What a process is told: flags in Go's syntax with Pyroscope's names where the meaning is the same.
+//!
+//! One table ([`FLAGS`]) makes parsing, `-help` and `docs/configuration.md`. What is not built yet is accepted where files and
+//! manifests carry it and refused with a clear text where it would change what the server does ([`Config::check`]).
+
+mod docs;
+mod flags;
+mod memory;
+mod parse;
+mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::limits::Limits;
+
+pub use docs::reference_page;
+pub use flags::{FLAGS, Flag, Kind};
+pub use memory::memory_limit_default;
+pub use parse::{Invocation, UsageError, parse};
+
+/// Everything a process is told at its start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Modules to run; only `all` exists.
+    pub target: String,
+    /// Directory of the log (and later of blocks).
+    pub data_path: PathBuf,
+    /// Shards; 0: as many as CPUs, one fewer above four.
+    pub shards: u16,
+    /// How shards run.
+    pub runtime: RuntimeKind,
+    /// The HTTP server.
+    pub http: HttpConfig,
+    /// Whether requests carry their tenant in `X-Scope-OrgID`; off, all data is `anonymous`'s.
+    pub multitenancy_enabled: bool,
+    /// Where blocks go; only `filesystem` exists.
+    pub storage_backend: String,
+    /// The write-ahead log.
+    pub wal: WalConfig,
+    /// Limit of what is accounted, bytes; 0: a share of the machine's or container's memory.
+    pub memory_limit_bytes: u64,
+    /// The process's own log lines.
+    pub log: LogConfig,
+    /// Limits of every tenant.
+    pub limits: Limits,
+}
+
+/// How shards run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeKind {
+    /// io_uring where it is allowed.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// Without io_uring; not built yet.
+    Portable,
+}
+
+/// The HTTP server's settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// IP address or host name to listen on; empty: all addresses.
+    pub listen_address: String,
+    /// TCP port; 0: a free one.
+    pub listen_port: u16,
+    /// How long requests may take to end when the process stops.
+    pub graceful_shutdown_timeout: Duration,
+    /// How long a request's headers and body may take; zero: for ever.
+    pub read_timeout: Duration,
+    /// How long an answer may take; zero: for ever.
+    pub write_timeout: Duration,
+    /// How long a connection may be without requests; zero: for ever.
+    pub idle_timeout: Duration,
+    /// Connections of the process; 0: no limit but the built-in one of each shard.
+    pub connections_max: usize,
+}
+
+/// The log's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalConfig {
+    /// Length of a WAL segment, bytes.
+    pub segment_bytes: u64,
+    /// When a push is acknowledged.
+    pub ack: WalAck,
+}
+
+/// When a push is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalAck {
+    /// When its record is synced.
+    Fsync,
+    /// When its record is in memory: a crash of the machine or the process may lose it.
+    Memory,
+}
+
+/// The process's own log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least severity written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `ts=… level=info msg="…" key=value`.
+    Logfmt,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            target: "all".to_owned(),
+            data_path: PathBuf::from("./data"),
+            shards: 0,
+            runtime: RuntimeKind::Auto,
+            http: HttpConfig {
+                listen_address: String::new(),
+                listen_port: 4040,
+                graceful_shutdown_timeout: Duration::from_secs(30),
+                read_timeout: Duration::from_secs(30),
+                write_timeout: Duration::from_secs(30),
+                idle_timeout: Duration::from_mins(2),
+                connections_max: 0,
+            },
+            multitenancy_enabled: false,
+            storage_backend: "filesystem".to_owned(),
+            wal: WalConfig { segment_bytes: 64 << 20, ack: WalAck::Fsync },
+            memory_limit_bytes: 0,
+            log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Least length of a WAL segment, bytes: a log of shorter ones is busy preparing the next. No record is larger than a segment.
+pub const WAL_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// Greatest length of a WAL segment, bytes: it is zeroed ahead, and twice this lies on disk for every shard.
+pub const WAL_SEGMENT_BYTES_MAX: u64 = 4 << 30;
+
+/// A setting that this version cannot serve.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("-{flag}={value}: {reason}")]
+pub struct Unsupported {
+    flag: &'static str,
+    value: String,
+    reason: &'static str,
+}
+
+impl Config {
+    /// Refuses what is legal and not built yet, and values that fit no machine.
+    pub fn check(&self) -> Result<(), Unsupported> {
+        let refused =
+            |flag, value: &str, reason| Err(Unsupported { flag, value: value.to_owned(), reason });
+        if self.target != "all" {
+            return refused("target", &self.target, "only target all is built so far");
+        }
+        if self.storage_backend != "filesystem" {
+            let reason = "only the backend filesystem is built so far";
+            return refused("storage.backend", &self.storage_backend, reason);
+        }
+        if self.runtime == RuntimeKind::Portable {
+            let reason =
+                "the portable runtime is not built yet, io_uring is needed (auto or uring)";
+            return refused("runtime", "portable", reason);
+        }
+        let segment_bytes = self.wal.segment_bytes;
+        if !(WAL_SEGMENT_BYTES_MIN..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes) {
+            let reason = "a WAL segment has 1MiB to 4GiB";
+            return refused("wal.segment-bytes", &segment_bytes.to_string(), reason);
+        }
+        if self.shards > crate::runtime::uring::cpu_plan::SHARDS_MAX {
+            return refused("shards", &self.shards.to_string(), "at most 1024 shards");
+        }
+        Ok(())
+    }
+}
