@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn an_application_name_may_carry_labels() {
-        let cases: [(&str, &str, &[(&str, &str)]); 12] = [
+        type Labels = [(&'static str, &'static str)];
+        let cases: [(&str, &str, &Labels); 12] = [
             ("app", "app", &[]),
             ("app{}", "app", &[]),
             ("app{", "app", &[]),

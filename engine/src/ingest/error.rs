@@ -72,16 +72,11 @@ impl IngestError {
 
     /// How `/ingest` answers when the push of what it parsed failed.
     pub fn of_push(origin: Origin, failure: Failure) -> Self {
-        let status = match failure.code {
-            Code::ResourceExhausted => 429,
-            Code::Unauthenticated => 401,
-            Code::PermissionDenied => 403,
-            Code::Unavailable => 503,
-            Code::DeadlineExceeded => 504,
-            Code::Canceled => 499,
-            Code::Internal | Code::DataLoss => 500,
-            _ if origin == Origin::Pprof => 422,
-            _ => 400,
+        let unfit = matches!(failure.code.connect_http_status(), 400 | 404 | 409)
+            || failure.code == Code::Unknown;
+        let status = match origin {
+            Origin::Pprof if unfit => 422,
+            _ => failure.code.connect_http_status(),
         };
         if origin == Origin::Text {
             return Self { status, failure };
@@ -93,7 +88,7 @@ impl IngestError {
         };
         let message = format!(
             "{stage} IngestInput-pprof failed {}: {}",
-            code_text(failure.code),
+            failure.code.as_str(),
             failure.message
         );
         let code = if status == 422 { Code::Unknown } else { failure.code };
@@ -102,28 +97,6 @@ impl IngestError {
 
     fn new(status: u16, code: Code, reason: &'static str, message: String) -> Self {
         Self { status, failure: Failure { code, reason, message } }
-    }
-}
-
-/// A code as Connect's errors print it in front of their text.
-fn code_text(code: Code) -> &'static str {
-    match code {
-        Code::Canceled => "canceled",
-        Code::Unknown => "unknown",
-        Code::InvalidArgument => "invalid_argument",
-        Code::DeadlineExceeded => "deadline_exceeded",
-        Code::NotFound => "not_found",
-        Code::AlreadyExists => "already_exists",
-        Code::PermissionDenied => "permission_denied",
-        Code::ResourceExhausted => "resource_exhausted",
-        Code::FailedPrecondition => "failed_precondition",
-        Code::Aborted => "aborted",
-        Code::OutOfRange => "out_of_range",
-        Code::Unimplemented => "unimplemented",
-        Code::Internal => "internal",
-        Code::Unavailable => "unavailable",
-        Code::DataLoss => "data_loss",
-        Code::Unauthenticated => "unauthenticated",
     }
 }
 

@@ -123,8 +123,9 @@ impl FoldedPass {
         }
         let line = self.text.slice(self.at..self.at + len);
         self.at = (self.at + len + 1).min(self.text.len());
-        let line =
-            line.strip_suffix(b"\r").map_or(line.clone(), |stripped| line.slice_ref(stripped));
+        let line = line
+            .strip_suffix(b"\r")
+            .map_or_else(|| line.clone(), |stripped| line.slice_ref(stripped));
         if let Some((stack, count)) = self.stack_of(&line)? {
             self.begin_stack(stack, count.saturating_mul(self.scale));
         }

@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn a_bomb_stops_at_the_limit() {
-        let bomb = gzip(&vec![0; 64 << 20]);
-        assert!(bomb.len() < 512 << 10, "the bomb is small: {}", bomb.len());
+        let bomb = gzip(&vec![0; 8 << 20]);
+        assert!(bomb.len() < 128 << 10, "the bomb is small: {}", bomb.len());
         let mut gunzip = Gunzip::new(bomb.into(), 1 << 20);
-        let steps = (1..).find(|_| !matches!(gunzip.step(), Ok(false))).unwrap();
+        let steps = (1..=100).find(|_| !matches!(gunzip.step(), Ok(false))).unwrap();
         assert!(steps <= 5, "stopped after {steps} steps of {STEP_BYTES} bytes");
         assert!(
             gunzip.inflated.capacity() <= 4 << 20,

@@ -236,13 +236,14 @@ impl RewritePass {
             if self.out.len() + self.new.encoded.len() + file.len() + name.len() > self.bytes_max {
                 return Err(RewriteError::TooLarge);
             }
-            Some(self.function_named(&[file, b" ", name].concat(), &function.to_vec())?)
+            Some(self.function_named(&[file, b" ", name].concat(), function.to_vec())?)
         };
         self.new.by_row.insert(row, id);
         Ok(id)
     }
 
-    fn function_named(&mut self, name: &[u8], like: &[u8]) -> Result<u64, RewriteError> {
+    /// Id of the new function of this name, made of the encoded `function` where there is none yet.
+    fn function_named(&mut self, name: &[u8], mut function: Vec<u8>) -> Result<u64, RewriteError> {
         if let Some(id) = self.new.by_name.get(name) {
             return Ok(*id);
         }
@@ -250,7 +251,6 @@ impl RewritePass {
         let id =
             self.found.function_id_max.checked_add(count + 1).ok_or(RewriteError::Malformed)?;
         let name_row = self.found.strings.len() as u64 + count;
-        let mut function = like.to_vec();
         put_number(&mut function, 1, id);
         put_number(&mut function, 2, name_row);
         put_bytes(&mut self.new.encoded, field::STRING_TABLE, name);

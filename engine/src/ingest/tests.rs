@@ -1,1 +1,553 @@
-//! Whole requests.
+//! Whole requests: those of real agents, and what the rules say of made-up ones.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+
+use prost::Message;
+use proto::pprof::Profile;
+
+use super::*;
+
+const NOW_NS: i64 = 1_795_335_200_000_000_000;
+
+fn request<'a>(query: &'a str, content_type: &'a str, body: impl Into<Bytes>) -> IngestRequest<'a> {
+    IngestRequest {
+        query,
+        content_type,
+        content_encoding_gzip: false,
+        body: body.into(),
+        now_ns: NOW_NS,
+        body_bytes_max: 256 << 20,
+        profile_bytes_max: 4 << 20,
+    }
+}
+
+fn pushed(query: &str, content_type: &str, body: impl Into<Bytes>) -> IngestPush {
+    parse(request(query, content_type, body)).unwrap().expect("there is something to store")
+}
+
+fn refused(query: &str, content_type: &str, body: impl Into<Bytes>) -> (u16, String) {
+    let error = parse(request(query, content_type, body)).unwrap_err();
+    (error.status, error.to_string())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn plain(bytes: &[u8]) -> Vec<u8> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return bytes.to_vec();
+    }
+    let mut plain = Vec::new();
+    flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut plain).unwrap();
+    plain
+}
+
+/// A part of a form.
+struct Part<'a>(&'a str, &'a [u8]);
+
+fn form(parts: &[Part<'_>]) -> (Vec<u8>, &'static str) {
+    let mut body = Vec::new();
+    for Part(name, content) in parts {
+        let header = format!(
+            "--b0unDary\r\nContent-Disposition: form-data; name=\"{name}\"; filename=\"{name}.x\"\r\n\r\n"
+        );
+        body.extend_from_slice(header.as_bytes());
+        body.extend_from_slice(content);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--b0unDary--\r\n");
+    (body, "multipart/form-data; boundary=b0unDary")
+}
+
+/// Values by stack (root first, names joined with `;`), one column.
+fn stacks(profile: &Profile) -> BTreeMap<String, i64> {
+    let string = |row: i64| &profile.string_table[usize::try_from(row).unwrap()];
+    let function: BTreeMap<u64, &str> =
+        profile.function.iter().map(|f| (f.id, string(f.name).as_str())).collect();
+    let location: BTreeMap<u64, &str> =
+        profile.location.iter().map(|l| (l.id, function[&l.line[0].function_id])).collect();
+    let mut stacks = BTreeMap::new();
+    for sample in &profile.sample {
+        let names: Vec<_> = sample.location_id.iter().rev().map(|id| location[id]).collect();
+        *stacks.entry(names.join(";")).or_default() += sample.value[0];
+    }
+    stacks
+}
+
+fn decoded(push: &IngestPush) -> Profile {
+    Profile::decode(plain(&push.profile).as_slice()).unwrap()
+}
+
+fn types(profile: &Profile) -> (String, String) {
+    let text = |t: &proto::pprof::ValueType| {
+        let string = |row: i64| &profile.string_table[usize::try_from(row).unwrap()];
+        format!("{}:{}", string(t.r#type), string(t.unit))
+    };
+    let period = profile.period_type.as_ref().map(text).unwrap_or_default();
+    (profile.sample_type.iter().map(text).collect::<Vec<_>>().join(","), period)
+}
+
+fn label<'a>(push: &'a IngestPush, name: &str) -> Option<&'a str> {
+    push.labels.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+}
+
+fn pairs(stacks: &[(&str, i64)]) -> BTreeMap<String, i64> {
+    stacks.iter().map(|(stack, value)| ((*stack).to_owned(), *value)).collect()
+}
+
+/// The corpus, where it is.
+fn corpus() -> Option<PathBuf> {
+    let shared = std::env::var("PYRITE_SHARED").unwrap_or_else(|_| "../shared".to_owned());
+    let from_root =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(shared).join("corpus");
+    if from_root.is_dir() {
+        return Some(from_root);
+    }
+    println!("skipped: no corpus at {}", from_root.display());
+    None
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test reads the corpus")]
+fn read(path: &std::path::Path) -> Vec<u8> {
+    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Files of a corpus folder, sorted; none without a corpus.
+fn corpus_files(folder: &str) -> Vec<PathBuf> {
+    let Some(corpus) = corpus() else { return Vec::new() };
+    let mut files: Vec<_> = std::fs::read_dir(corpus.join(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn folded_stacks_are_added_up_and_scaled_by_the_rate() {
+    let push = pushed(
+        "name=my.app.cpu%7Benv%3Ddev%7D&from=1795335190&format=folded&sampleRate=100",
+        "text/plain",
+        "main;a;b 3\nmain;a 2\r\nmain;c d;e 1\nno-count\nmain;a;b; 1\n\n",
+    );
+    let profile = decoded(&push);
+    let expected = [("main;a", 20_000_000), ("main;a;b", 40_000_000), ("main;c d;e", 10_000_000)];
+    assert_eq!(stacks(&profile), pairs(&expected));
+    assert_eq!(types(&profile), ("cpu:nanoseconds".to_owned(), "cpu:nanoseconds".to_owned()));
+    assert_eq!((profile.period, profile.time_nanos), (10_000_000, 1_795_335_190_000_000_000));
+    let labels: Vec<_> = push.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let expected = [
+        ("__delta__", "false"),
+        ("__name__", "process_cpu"),
+        ("env", "dev"),
+        ("pyroscope_spy", "unknown"),
+        ("service_name", "my.app"),
+    ];
+    assert_eq!(labels, expected);
+    assert_eq!((push.naming, push.origin), (None, Origin::Text));
+}
+
+#[test]
+fn the_rate_scales_times_only_and_zero_switches_it_off() {
+    let cases = [
+        ("a.wall&sampleRate=10", "wall:nanoseconds", "cpu:nanoseconds", 100_000_000),
+        ("a&sampleRate=0", "samples:count", "", 1),
+        ("a.itimer&sampleRate=x", "cpu:nanoseconds", "cpu:nanoseconds", 10_000_000),
+        ("a.alloc_space&sampleRate=10", "alloc_space:bytes", "", 1),
+        ("a.seconds", "wall:nanoseconds", "cpu:nanoseconds", 10_000_000),
+    ];
+    for (query, sample_type, period_type, value) in cases {
+        let profile = decoded(&pushed(&format!("name={query}"), "", "f 1"));
+        assert_eq!(types(&profile), (sample_type.to_owned(), period_type.to_owned()), "{query}");
+        assert_eq!(stacks(&profile), pairs(&[("f", value)]), "{query}");
+    }
+}
+
+#[test]
+fn lines_count_one_each() {
+    let profile = decoded(&pushed("name=l.cpu&format=lines", "", "a;b\na;b\n\na;c d\n"));
+    assert_eq!(stacks(&profile), pairs(&[("a;b", 20_000_000), ("a;c d", 10_000_000)]));
+}
+
+#[test]
+fn text_that_would_lose_something_is_refused_in_words() {
+    let cases: [(&str, &[u8], u16, &str); 7] = [
+        (
+            "name=my.app",
+            b"a 1",
+            400,
+            "pyroscopeIngesterAdapter failed to convert metadata: unknown profile type: app",
+        ),
+        ("name=a.cpu", b"a;b x", 422, "strconv.Atoi: parsing \"x\": invalid syntax"),
+        ("name=a.cpu", b"a;b 1.5", 422, "strconv.Atoi: parsing \"1.5\": invalid syntax"),
+        ("name=a.cpu", b"a;b ", 422, "strconv.Atoi: parsing \"\": invalid syntax"),
+        (
+            "name=a.cpu",
+            b"a 9223372036854775808",
+            422,
+            "strconv.Atoi: parsing \"9223372036854775808\": value out of range",
+        ),
+        (
+            "name=a.cpu",
+            b"a\xff 1",
+            400,
+            "pyroscopeIngesterAdapter failed to marshal pprof: string field contains invalid UTF-8",
+        ),
+        ("name=", b"a 1", 400, "name: service name is required"),
+    ];
+    for (query, body, status, text) in cases {
+        assert_eq!(refused(query, "", body.to_vec()), (status, text.to_owned()), "{query}");
+    }
+}
+
+#[test]
+fn a_long_line_is_whole_and_an_endless_one_is_refused() {
+    let deep = (0..20_000).map(|i| format!("frame{i:05}")).collect::<Vec<_>>().join(";");
+    assert!(deep.len() > 64 << 10, "longer than Go's scanner takes");
+    let profile = decoded(&pushed("name=big.cpu", "", format!("{deep} 4\nx 1")));
+    assert_eq!(stacks(&profile), pairs(&[(&deep, 40_000_000), ("x", 10_000_000)]));
+    let (status, text) = refused("name=big.cpu", "", "x".repeat((1 << 20) + 1));
+    assert_eq!((status, text.as_str()), (422, "line at byte 0 is longer than 1048576 bytes"));
+}
+
+#[test]
+fn a_profile_made_of_text_is_no_larger_than_its_limit() {
+    let text = (0..500_000).map(|i| format!("{i} 1")).collect::<Vec<_>>().join("\n");
+    let (status, text) = refused("name=big.cpu", "", text);
+    let expected = "uncompressed profile payload size exceeds limit of 4.2 MB";
+    assert_eq!((status, text.as_str()), (400, expected));
+}
+
+#[test]
+fn nothing_to_store_is_a_success() {
+    let empty: &[u8] = b"";
+    let (no_profile, kind) = form(&[Part("profile", b"")]);
+    let cases = [
+        ("name=a.cpu&format=folded", "", empty.to_vec()),
+        ("name=a&format=pprof", "", empty.to_vec()),
+        ("name=a.cpu%7Bprofile_id%3D7%7D", "", b"a 1".to_vec()),
+        ("name=a", kind, no_profile),
+    ];
+    for (query, content_type, body) in cases {
+        assert_eq!(parse(request(query, content_type, body)), Ok(None), "{query}");
+    }
+}
+
+#[test]
+fn a_given_service_name_stands_and_the_application_becomes_a_label_of_text_only() {
+    let name = "name=shop.cpu%7Bservice_name%3Dcart,__private__%3Dx,__session_id__%3Ds%7D";
+    let text = pushed(name, "", "f 1");
+    assert_eq!(label(&text, "service_name"), Some("cart"));
+    assert_eq!(label(&text, "app_name"), Some("shop"));
+    assert_eq!((label(&text, "__private__"), label(&text, "__session_id__")), (None, Some("s")));
+    let pprof = pushed(&format!("{name}&format=pprof&spyName=gospy"), "", "\n\x04");
+    assert_eq!(label(&pprof, "service_name"), Some("cart"));
+    assert_eq!((label(&pprof, "app_name"), label(&pprof, "__name__")), (None, None));
+    assert_eq!(label(&pprof, "pyroscope_spy"), Some("gospy"));
+    let plain = pushed("name=shop.cpu&format=pprof", "", "\n\x04");
+    assert_eq!(label(&plain, "service_name"), Some("shop.cpu"), "a pprof's suffix stays");
+}
+
+#[test]
+fn a_pprof_stays_as_received() {
+    for body in [b"this is not a profile".to_vec(), gzip(b"nor this")] {
+        let raw = pushed("name=a&format=pprof&from=1795335190", "", body.clone());
+        assert_eq!(raw.profile, body);
+        let naming = raw.naming.unwrap();
+        assert_eq!(naming.from_time_ns, 1_795_335_190_000_000_000);
+        assert!(naming.display_names.contains(&("delay".to_owned(), "mutex_duration".to_owned())));
+        let config = br#"{"delay":{"display-name":"block_duration"}}"#;
+        let (form, kind) = form(&[Part("profile", &body), Part("sample_type_config", config)]);
+        for query in ["name=a", "name=a&format=pprof", "name=a&format=folded"] {
+            let push = pushed(query, kind, form.clone());
+            assert_eq!(push.profile, body, "{query}");
+            let display_names = push.naming.unwrap().display_names;
+            assert_eq!(display_names, [("delay".to_owned(), "block_duration".to_owned())]);
+        }
+    }
+}
+
+#[test]
+fn a_form_that_cannot_be_stored_is_refused_in_words() {
+    const PREFIX: &str =
+        "parsing IngestInput-pprof failed failed to parse pprof /ingest multipart form ";
+    let cases: [(&[Part<'_>], &str); 3] = [
+        (
+            &[Part("profile", b"x"), Part("prev_profile", b"y")],
+            "unsupported client version. Please update github.com/grafana/pyroscope-go to the latest version",
+        ),
+        (&[Part("nothing", b"x")], "form has no part \"profile\""),
+        (
+            &[Part("profile", b"x"), Part("sample_type_config", b"{")],
+            "sample_type_config: EOF while parsing an object at line 1 column 1",
+        ),
+    ];
+    for (parts, text) in cases {
+        let (body, kind) = form(parts);
+        assert_eq!(refused("name=a", kind, body), (422, format!("{PREFIX}{text}")));
+    }
+    let (body, _) = form(&[Part("profile", b"x")]);
+    let (status, text) = refused("name=a", "multipart/form-data", body);
+    assert_eq!((status, text), (422, format!("{PREFIX}malformed multipart content type header")));
+}
+
+#[test]
+fn formats_that_are_not_built_say_so() {
+    for format in ["jfr", "trie", "tree", "speedscope"] {
+        let (status, text) = refused(&format!("name=a&format={format}"), "", "x");
+        assert_eq!(status, 422);
+        assert_eq!(
+            text,
+            format!("parsing IngestInput-pprof failed format \"{format}\" is not supported yet")
+        );
+    }
+}
+
+#[test]
+fn a_content_encoding_is_undone_where_the_owner_would_not() {
+    let encoded = |query: &'static str, kind: &'static str, body: Vec<u8>| {
+        let request = IngestRequest { content_encoding_gzip: true, ..request(query, kind, body) };
+        parse(request).unwrap().unwrap()
+    };
+    let text = encoded("name=a.cpu", "", gzip(b"a;b 1"));
+    assert_eq!(stacks(&decoded(&text)), pairs(&[("a;b", 10_000_000)]));
+    assert_eq!(encoded("name=a&format=pprof", "", gzip(b"p")).profile, gzip(b"p"), "as received");
+    assert_eq!(encoded("name=a&format=pprof", "", gzip(&gzip(b"p"))).profile, gzip(b"p"));
+    assert_eq!(
+        encoded("name=a", "", gzip(&gzip(b"p"))).profile,
+        gzip(b"p"),
+        "no format: looked at"
+    );
+    let (body, kind) = form(&[Part("profile", b"p")]);
+    assert_eq!(encoded("name=a", kind, gzip(&body)).profile, "p");
+    assert_eq!(encoded("name=a.cpu", "", b"plain 1".to_vec()).origin, Origin::Text, "not believed");
+}
+
+#[test]
+fn a_body_too_large_after_decoding_is_refused() {
+    let bomb = IngestRequest {
+        content_encoding_gzip: true,
+        body_bytes_max: 1 << 20,
+        ..request("name=a.cpu", "", gzip(&vec![b'\n'; 2 << 20]))
+    };
+    let error = parse(bomb).unwrap_err();
+    assert_eq!(error.status, 413);
+    assert_eq!(error.to_string(), "request body too large: http: request body too large");
+}
+
+#[test]
+fn what_agents_sent_is_read() {
+    let mut read_count = 0;
+    for folder in [
+        "pyroscope-io-python-0.8.7",
+        "pyroscope-nodejs",
+        "pyroscope-nodejs-0.4.5",
+        "pyroscope-rust-0.5",
+    ] {
+        for path in corpus_files(&format!("captures/{folder}")) {
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            let meta: serde_json::Value = serde_json::from_slice(&read(&path)).unwrap();
+            let header = |name: &str| {
+                let headers = meta["headers"].as_array().unwrap();
+                let pair = headers.iter().find(|pair| pair[0] == name);
+                pair.map_or("", |pair| pair[1].as_str().unwrap())
+            };
+            let query = meta["target"].as_str().unwrap().split_once('?').unwrap().1;
+            let body = read(&path.with_extension("body"));
+            let request = IngestRequest {
+                content_encoding_gzip: header("content-encoding") == "gzip",
+                ..request(query, header("content-type"), body)
+            };
+            let push = parse(request).unwrap().unwrap();
+            let profile = decoded(&push);
+            assert!(!profile.sample.is_empty(), "{}", path.display());
+            assert!(label(&push, "service_name").unwrap().contains("burn"), "{}", path.display());
+            if folder.contains("python") {
+                let hot =
+                    stacks(&profile).into_keys().any(|stack| stack.contains("burn08.py hot_"));
+                assert!(hot, "{}: the file stands in the name", path.display());
+            }
+            read_count += 1;
+        }
+    }
+    assert!(read_count == 0 || read_count == 21, "{read_count} requests were captured");
+}
+
+#[test]
+fn folded_text_of_a_real_program_keeps_every_stack() {
+    for path in corpus_files("series/python/folded") {
+        let text = String::from_utf8(plain(&read(&path))).unwrap();
+        let mut expected = BTreeMap::<String, i64>::new();
+        for line in text.lines() {
+            let (stack, count) = line.rsplit_once(' ').unwrap();
+            *expected.entry(stack.to_owned()).or_default() += count.parse::<i64>().unwrap();
+        }
+        let push = pushed("name=desk.cpu&sampleRate=1000000000", "", text);
+        assert_eq!(stacks(&decoded(&push)), expected, "{}", path.display());
+    }
+}
+
+#[test]
+fn any_text_becomes_a_profile_of_its_counts_or_is_refused() {
+    bolero::check!().with_type().for_each(|(lines, junk): &(Vec<(Vec<u8>, i16)>, Vec<u8>)| {
+        // Frames of a small alphabet, so that stacks repeat; then whatever was drawn, as it is.
+        let text = lines
+            .iter()
+            .map(|(frames, count)| {
+                let frames: Vec<_> =
+                    frames.iter().map(|b| ["a", "b", "c d", ""][usize::from(b % 4)]).collect();
+                format!("{} {count}", frames.join(";"))
+            })
+            .collect::<Vec<_>>()
+            .join("\n");
+        let mut expected = BTreeMap::<String, i64>::new();
+        for line in text.lines() {
+            let (stack, count) = line.rsplit_once(' ').unwrap();
+            let stack = stack.strip_suffix(';').unwrap_or(stack);
+            *expected.entry(stack.to_owned()).or_default() += count.parse::<i64>().unwrap();
+        }
+        let push = parse(request("name=a&sampleRate=0", "", text)).unwrap();
+        assert_eq!(push.map_or(BTreeMap::new(), |push| stacks(&decoded(&push))), expected);
+        for format in ["folded", "lines"] {
+            let _ = parse(request(&format!("name=a&format={format}"), "", junk.clone()));
+        }
+    });
+}
+
+/// The rewriting of scripting languages' names on decoded messages.
+fn renamed(mut profile: Profile, unless_absolute: bool) -> Profile {
+    let old = profile.clone();
+    let string = |row: i64| &old.string_table[usize::try_from(row).unwrap()];
+    for function in &mut profile.function {
+        let (name, file) = (string(function.name), string(function.filename));
+        if !(unless_absolute && file.starts_with('/')) {
+            function.name = i64::try_from(profile.string_table.len()).unwrap();
+            profile.string_table.push(format!("{file} {name}"));
+        }
+    }
+    profile
+}
+
+#[test]
+fn scripting_languages_get_the_file_into_the_name() {
+    for (file, spy) in [
+        ("pyspy-1.pb.gz", "pyspy"),
+        ("profile_python", "pyspy"),
+        ("profile_python", "rbspy"),
+        ("cpu.pb.gz", "scripting"),
+        ("cpu.pb.gz", "pyspy"),
+    ] {
+        let Some(corpus) = corpus() else { return };
+        let body = read(&corpus.join("agents/pprof").join(file));
+        let original = Profile::decode(plain(&body).as_slice()).unwrap();
+        let query = format!("name=a&format=pprof&spyName={spy}");
+        for body in [plain(&body), body] {
+            let rewritten = decoded(&pushed(&query, "", body));
+            assert_eq!(
+                stacks(&rewritten),
+                stacks(&renamed(original.clone(), spy == "pyspy")),
+                "{file} {spy}"
+            );
+            assert_eq!(rewritten.sample, original.sample, "{file} {spy}");
+        }
+    }
+}
+
+#[test]
+fn dotnet_functions_get_the_ids_of_their_locations() {
+    let Some(corpus) = corpus() else { return };
+    let profile = read(&corpus.join("agents/pprof/dotnet-pprof-3.pb.gz"));
+    let config = read(&corpus.join("agents/pprof/dotnet-pprof-3.st.json"));
+    let original = Profile::decode(plain(&profile).as_slice()).unwrap();
+    assert!(original.function.iter().all(|function| function.id == 0), "what is to be put right");
+    let (body, kind) = form(&[Part("profile", &profile), Part("sample_type_config", &config)]);
+    for query in ["name=a&spyName=dotnetspy", "name=a"] {
+        let rewritten = decoded(&pushed(query, kind, body.clone()));
+        let ids = |profile: &Profile| profile.location.iter().map(|l| l.id).collect::<Vec<_>>();
+        assert_eq!(rewritten.function.iter().map(|f| f.id).collect::<Vec<_>>(), ids(&original));
+        assert!(!types(&rewritten).0.contains('-'));
+        assert_eq!(types(&rewritten).0, types(&original).0.replace('-', "_"));
+        assert_eq!(rewritten.sample, original.sample);
+    }
+}
+
+#[test]
+fn long_names_shared_by_many_functions_stop_at_the_limit() {
+    let mut profile = Profile {
+        string_table: vec![String::new(), "f".repeat(60 << 10), "n".repeat(60 << 10)],
+        ..Profile::default()
+    };
+    for id in 1..=1000 {
+        profile.string_table.push(format!("{id}"));
+        profile.function.push(proto::pprof::Function {
+            id,
+            name: id as i64 + 2,
+            filename: 1,
+            ..Default::default()
+        });
+        let line = vec![proto::pprof::Line { function_id: id, line: 0 }];
+        profile.location.push(proto::pprof::Location { id, line, ..Default::default() });
+    }
+    let (status, text) = refused("name=a&format=pprof&spyName=rbspy", "", profile.encode_to_vec());
+    assert_eq!(status, 422);
+    assert_eq!(
+        text,
+        "parsing IngestInput-pprof failed invalid_argument: uncompressed profile payload size exceeds limit of 4.2 MB"
+    );
+}
+
+#[test]
+fn bytes_that_are_no_pprof_are_left_to_the_owner() {
+    for spy in ["pyspy", "dotnetspy"] {
+        for body in [
+            b"this is not a profile".to_vec(),
+            b"\x1f\x8b\x08\x00garbage".to_vec(),
+            gzip(b"nor this"),
+        ] {
+            let push = pushed(&format!("name=a&format=pprof&spyName={spy}"), "", body.clone());
+            assert_eq!(push.profile, body, "{spy}");
+        }
+    }
+}
+
+#[test]
+fn any_message_is_rewritten_or_left_alone() {
+    let seed = corpus().map(|corpus| plain(&read(&corpus.join("agents/pprof/pyspy-1.pb.gz"))));
+    bolero::check!().with_type().for_each(|(at, bytes, spy): &(u16, Vec<u8>, bool)| {
+        let mut mutated = seed.clone().unwrap_or_default();
+        let at = usize::from(*at).min(mutated.len());
+        let end = (at + bytes.len()).min(mutated.len());
+        mutated.splice(at..end, bytes.iter().copied());
+        let query =
+            format!("name=a&format=pprof&spyName={}", if *spy { "pyspy" } else { "dotnetspy" });
+        for body in [mutated, bytes.clone()] {
+            if let Ok(Some(push)) = parse(request(&query, "", body.clone())) {
+                assert!(push.profile.len() <= 4 << 20);
+                let readable = |bytes: &[u8]| Profile::decode(bytes).is_ok();
+                assert!(readable(&push.profile) || !readable(&body), "rewriting breaks nothing");
+            }
+        }
+    });
+}
+
+#[test]
+fn any_request_is_read_or_refused() {
+    bolero::check!().with_type().for_each(
+        |(query, content_type, body, encoded): &(String, String, Vec<u8>, bool)| {
+            for query in [query.clone(), format!("name=a&{query}")] {
+                let request = IngestRequest {
+                    content_encoding_gzip: *encoded,
+                    ..request(&query, content_type, body.clone())
+                };
+                let _ = parse(request);
+            }
+        },
+    );
+}
