@@ -1,7 +1,32 @@
-//! HTTP: everything clients call, on one port.
+//! HTTP: everything clients call, on one port, HTTP/1.1 and h2c.
 //!
-//! Only this module knows HTTP; what a request means is decided by the components behind [`Api`].
+//! ```text
+//! stream ─► connection ─► router ─► routes ─► Api (distributor, querier)
+//!           hyper, times   path,     tenant, body, codec
+//!                          method
+//! ```
+//! Only this module knows HTTP; what a request means is decided by the components behind [`Api`]. Connections and bodies are
+//! handled in class `Rpc`, what a request asks for in `Ingest` or `Query`. Bounds: connections a shard ([`HttpConfig`]), bytes
+//! of a body (as received and as inflated), parts of a push, and the memory budget for all bodies together.
+//!
+//! Not here: gRPC and gRPC-Web (415 until they are built), TLS, the meaning of any parameter.
 
 mod app;
+mod body;
+mod connect;
+mod connection;
+mod counters;
+mod gzip;
+mod push_message;
+mod reply;
+mod rope;
+mod router;
+mod routes;
+mod server;
+mod tenant_header;
 
 pub use app::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
+pub use connection::serve_connection;
+pub use counters::HttpCounters;
+pub use server::{HttpConfig, Server};
+pub use tenant_header::Tenancy;

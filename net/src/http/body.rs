@@ -1,0 +1,100 @@
+//! Reads request bodies within a size, a time and the memory budget.
+
+use std::future::Future;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, poll_immediate, select};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use proto::rpc::Failure;
+
+use super::rope::{Rope, RopeError};
+use crate::budget::ShardBudget;
+use crate::runtime::Clock;
+
+/// Bounds of one body.
+#[derive(Clone, Debug)]
+pub(super) struct BodyLimits {
+    /// Most bytes of the body.
+    pub(super) bytes_max: usize,
+    /// Longest time from the head to the body's end.
+    pub(super) timeout: Duration,
+    /// Where its bytes are accounted.
+    pub(super) budget: ShardBudget,
+}
+
+/// Why a body was not read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// Longer than the limit, as claimed or as received.
+    TooLarge,
+    /// The memory budget is used up.
+    Memory(Failure),
+    /// The client stopped sending, or sent nonsense.
+    Read(String),
+    /// Not complete in time.
+    Timeout,
+}
+
+impl From<RopeError> for BodyError {
+    fn from(error: RopeError) -> Self {
+        match error {
+            RopeError::TooLarge => Self::TooLarge,
+            RopeError::Memory(failure) => Self::Memory(failure),
+        }
+    }
+}
+
+/// Reads a body to its end.
+pub(super) async fn read<B>(
+    clock: &impl Clock,
+    body: B,
+    limits: &BodyLimits,
+) -> Result<Rope, BodyError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    // A client that tells of too large a body is refused before it sends it.
+    if body.size_hint().lower() > limits.bytes_max as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    within(clock, limits.timeout, collect(body, limits)).await.unwrap_or(Err(BodyError::Timeout))
+}
+
+async fn collect<B>(body: B, limits: &BodyLimits) -> Result<Rope, BodyError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    let mut rope = Rope::new(limits.budget.clone(), limits.bytes_max, body.size_hint().lower());
+    let mut body = pin!(body);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| BodyError::Read(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            // Copied, because a frame is a view of the connection's read buffer: many small frames would keep many buffers.
+            rope.append(&data)?;
+        }
+    }
+    Ok(rope)
+}
+
+/// The future's output, or `None` after `limit`.
+pub(super) async fn within<T>(
+    clock: &impl Clock,
+    limit: Duration,
+    future: impl Future<Output = T>,
+) -> Option<T> {
+    let mut future = pin!(future);
+    // Most bodies are there already when they are asked for; those need no timer.
+    if let Some(output) = poll_immediate(future.as_mut()).await {
+        return Some(output);
+    }
+    match select(future, pin!(clock.sleep(limit))).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(((), _)) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! Which route a request is for, and in which class it runs.
+
+use std::rc::Rc;
+
+use http::{Method, Request};
+use hyper::body::Incoming;
+use proto::procedure::Procedure;
+
+use super::app::Api;
+use super::reply::{self, Reply};
+use super::routes::{ingest, render, rpc, status};
+use super::server::Server;
+use crate::runtime::{Clock, Spawn};
+
+/// What a path is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Route {
+    /// A procedure of Connect.
+    Procedure(Procedure),
+    /// The SDKs' upload.
+    Ingest,
+    /// Flame graph with timeline.
+    Render,
+    /// Two of them.
+    RenderDiff,
+    /// Values of a label.
+    LabelValuesLegacy,
+    /// Whether reads are served.
+    Ready,
+    /// Metrics.
+    Metrics,
+    /// Version.
+    BuildInfo,
+}
+
+impl Route {
+    fn of_path(path: &str) -> Option<Self> {
+        Some(match path {
+            "/ingest" | "/pyroscope/ingest" => Self::Ingest,
+            "/pyroscope/render" => Self::Render,
+            "/pyroscope/render-diff" => Self::RenderDiff,
+            "/pyroscope/label-values" => Self::LabelValuesLegacy,
+            "/ready" => Self::Ready,
+            "/metrics" => Self::Metrics,
+            "/api/v1/status/buildinfo" => Self::BuildInfo,
+            path => Self::Procedure(Procedure::from_path(path)?),
+        })
+    }
+
+    fn is_called_by_post(self) -> bool {
+        matches!(self, Self::Procedure(_) | Self::Ingest)
+    }
+
+    /// Name in metrics.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Procedure(procedure) => procedure.path(),
+            Self::Ingest => "/ingest",
+            Self::Render => "/pyroscope/render",
+            Self::RenderDiff => "/pyroscope/render-diff",
+            Self::LabelValuesLegacy => "/pyroscope/label-values",
+            Self::Ready => "/ready",
+            Self::Metrics => "/metrics",
+            Self::BuildInfo => "/api/v1/status/buildinfo",
+        }
+    }
+}
+
+/// Answers one request.
+pub(super) async fn answer<R, A>(server: &Rc<Server<R, A>>, request: Request<Incoming>) -> Reply
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
+    let route = Route::of_path(request.uri().path());
+    let reply = match route {
+        None => reply::unknown_path(),
+        Some(route) => called(server, route, request).await,
+    };
+    let name = route.map_or("other", Route::name);
+    server.counters.count_request(name, reply.status().as_u16());
+    reply
+}
+
+async fn called<R, A>(server: &Rc<Server<R, A>>, route: Route, request: Request<Incoming>) -> Reply
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
+    let (method, allowed) =
+        if route.is_called_by_post() { (Method::POST, "POST") } else { (Method::GET, "GET") };
+    if request.method() != method {
+        return reply::wrong_method(allowed);
+    }
+    match route {
+        Route::Procedure(procedure) => rpc::answer(server, procedure, request).await,
+        Route::Ingest => ingest::answer(server, request).await,
+        Route::Render | Route::RenderDiff | Route::LabelValuesLegacy => {
+            render::answer(server, route, request).await
+        }
+        Route::Ready => status::ready(server),
+        Route::Metrics => status::metrics(server, request.headers()).await,
+        Route::BuildInfo => status::build_info(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_procedure_is_routed_and_called_by_post() {
+        for procedure in Procedure::ALL {
+            let route = Route::of_path(procedure.path()).unwrap();
+            assert_eq!(route, Route::Procedure(*procedure));
+            assert!(route.is_called_by_post());
+        }
+    }
+
+    #[test]
+    fn a_route_is_found_under_the_name_it_is_counted_by() {
+        for path in ["/ingest", "/pyroscope/render", "/pyroscope/render-diff", "/ready", "/metrics"]
+        {
+            assert_eq!(Route::of_path(path).unwrap().name(), path);
+        }
+        assert_eq!(Route::of_path("/pyroscope/ingest"), Some(Route::Ingest));
+        for unknown in ["/", "", "/flush", "/render", "/ingest/", "/querier.v1.QuerierService/Nope"]
+        {
+            assert_eq!(Route::of_path(unknown), None, "{unknown}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Connect unary calls: pushes and queries.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::tenant::TenantId;
+use http::header::ACCEPT;
+use http::{HeaderMap, Request};
+use hyper::body::Incoming;
+use proto::procedure::Procedure;
+use proto::push::PushResponse;
+use proto::rpc::Failure;
+
+use super::{body_failure, check_ready, inflate_failure, run_in};
+use crate::http::app::{Api, NameCharset, Reads, Writes};
+use crate::http::body::{self, BodyLimits};
+use crate::http::connect::{self, Codec, Encoding};
+use crate::http::reply::{self, Reply};
+use crate::http::rope::Rope;
+use crate::http::server::Server;
+use crate::http::tenant_header::{tenant_of_write, tenants_of_read};
+use crate::http::{gzip, push_message};
+use crate::runtime::{Class, Clock, Spawn};
+
+/// Whose data a call is about.
+enum Caller {
+    Write(TenantId),
+    Read(Vec<TenantId>),
+}
+
+/// Answers a call.
+pub(in crate::http) async fn answer<R, A>(
+    server: &Rc<Server<R, A>>,
+    procedure: Procedure,
+    request: Request<Incoming>,
+) -> Reply
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
+    let Some(codec) = Codec::of_request(request.headers()) else {
+        return reply::unknown_content_type();
+    };
+    let outcome = match connect::timeout(request.headers()) {
+        Err(failure) => Err(failure),
+        Ok(None) => call(server, procedure, codec, request).await,
+        Ok(Some(limit)) => {
+            let called = call(server, procedure, codec, request);
+            let late = || Err(connect::deadline_exceeded());
+            body::within(&server.rt, limit, called).await.unwrap_or_else(late)
+        }
+    };
+    outcome.unwrap_or_else(|failure| reply::connect_failure(&failure))
+}
+
+/// Everything that can be refused on the headers is refused before the body is read.
+async fn call<R, A>(
+    server: &Rc<Server<R, A>>,
+    procedure: Procedure,
+    codec: Codec,
+    request: Request<Incoming>,
+) -> Result<Reply, Failure>
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
+    let (head, body) = request.into_parts();
+    let encoding = Encoding::of_request(&head.headers)?;
+    let (caller, limits, class) = if procedure == Procedure::Push {
+        let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
+        (Caller::Write(tenant), server.push_body_limits(), Class::Ingest)
+    } else {
+        let tenants = tenants_of_read(server.config.tenancy, &head.headers)?;
+        check_ready(server)?;
+        (Caller::Read(tenants), server.query_body_limits(), Class::Query)
+    };
+    let received = body::read(&server.rt, body, &limits).await.map_err(body_failure)?;
+    let work = {
+        let server = server.clone();
+        async move {
+            let message = decoded(&server.rt, encoding, received, limits).await?;
+            let reply = match caller {
+                Caller::Write(tenant) => push(&server, codec, tenant, message).await?,
+                Caller::Read(tenants) => {
+                    let charset = charset_of(&head.headers);
+                    read(&server, procedure, codec, tenants, charset, message).await?
+                }
+            };
+            Ok(reply::compressed(&server.rt, &server.budget, &head.headers, reply).await)
+        }
+    };
+    run_in(&server.rt, class, work).await?
+}
+
+/// Undoes the transport's encoding; the message is still accounted.
+async fn decoded(
+    rt: &impl Spawn,
+    encoding: Encoding,
+    received: Rope,
+    limits: BodyLimits,
+) -> Result<Rope, Failure> {
+    match encoding {
+        Encoding::Identity => Ok(received),
+        Encoding::Gzip => {
+            let BodyLimits { bytes_max, budget, .. } = limits;
+            // Messages compress to about a third; that only sizes the first block.
+            let inflated = Rope::new(budget, bytes_max, 3 * received.len() as u64);
+            let (blocks, _held) = received.into_blocks();
+            gzip::inflate(rt, blocks, inflated).await.map_err(inflate_failure)
+        }
+    }
+}
+
+async fn push<R: Spawn, A: Api>(
+    server: &Server<R, A>,
+    codec: Codec,
+    tenant: TenantId,
+    message: Rope,
+) -> Result<Reply, Failure> {
+    let joined = message.join(&server.rt).await?;
+    let request = push_message::decode(&server.rt, codec, joined.bytes).await?;
+    drop(joined.held); // the distributor accounts the profiles from here on
+    server.api.writes().push(tenant, request).await?;
+    Ok(codec.encode(&PushResponse {}))
+}
+
+async fn read<R: Spawn, A: Api>(
+    server: &Server<R, A>,
+    procedure: Procedure,
+    codec: Codec,
+    tenants: Vec<TenantId>,
+    charset: NameCharset,
+    message: Rope,
+) -> Result<Reply, Failure> {
+    let body: Bytes = message.join(&server.rt).await?.bytes;
+    let reads = server.api.reads();
+    Ok(match procedure {
+        Procedure::Push => unreachable!("pushes are no reads"),
+        Procedure::ProfileTypes => {
+            codec.encode(&reads.profile_types(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::LabelValues => {
+            codec.encode(&reads.label_values(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::LabelNames => {
+            codec.encode(&reads.label_names(tenants, charset, codec.decode(body)?).await?)
+        }
+        Procedure::Series => {
+            codec.encode(&reads.series(tenants, charset, codec.decode(body)?).await?)
+        }
+        Procedure::SelectMergeStacktraces => {
+            codec.encode(&reads.select_merge_stacktraces(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::SelectMergeSpanProfile => {
+            codec.encode(&reads.select_merge_span_profile(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::SelectMergeProfile => {
+            let profile = reads.select_merge_profile(tenants, codec.decode(body)?).await?;
+            codec.encode_profile(&server.rt, profile).await
+        }
+        Procedure::SelectSeries => {
+            codec.encode(&reads.select_series(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::SelectHeatmap => {
+            codec.encode(&reads.select_heatmap(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::Diff => codec.encode(&reads.diff(tenants, codec.decode(body)?).await?),
+        Procedure::GetProfileStats => {
+            codec.encode(&reads.get_profile_stats(tenants, codec.decode(body)?).await?)
+        }
+        Procedure::AnalyzeQuery => {
+            codec.encode(&reads.analyze_query(tenants, codec.decode(body)?).await?)
+        }
+    })
+}
+
+/// Which label names the client can take: a parameter of any media range of `Accept`.
+fn charset_of(headers: &HeaderMap) -> NameCharset {
+    let allows_utf8 = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|part| part.split_once('='))
+        .any(|(name, value)| {
+            name.trim().eq_ignore_ascii_case("allow-utf8-labelnames")
+                && value.trim().trim_matches('"') == "true"
+        });
+    if allows_utf8 { NameCharset::Utf8 } else { NameCharset::Legacy }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn utf8_label_names_are_asked_for_in_accept() {
+        for (accept, charset) in [
+            ("*/*;allow-utf8-labelnames=true", NameCharset::Utf8),
+            ("*/*; allow-utf8-labelnames=true", NameCharset::Utf8),
+            ("application/json, */*;q=0.8;Allow-UTF8-LabelNames=\"true\"", NameCharset::Utf8),
+            ("*/*;allow-utf8-labelnames=false", NameCharset::Legacy),
+            ("*/*", NameCharset::Legacy),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(charset_of(&headers), charset, "{accept}");
+        }
+        assert_eq!(charset_of(&HeaderMap::new()), NameCharset::Legacy);
+    }
+}

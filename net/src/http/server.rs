@@ -1,0 +1,171 @@
+//! The HTTP server of one shard: its settings and what its connections share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+
+use super::app::Api;
+use super::body::BodyLimits;
+use super::counters::HttpCounters;
+use super::tenant_header::Tenancy;
+use crate::budget::ShardBudget;
+use crate::runtime::{Clock, Spawn};
+
+/// Body of a query at most, bytes. Queries are selectors and ids; the widest seen is a few kB.
+const QUERY_BODY_BYTES_MAX: usize = 4 << 20;
+
+/// Settings of the server.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `-auth.multitenancy-enabled`.
+    pub tenancy: Tenancy,
+    /// Body of a push at most, bytes; as received and again when inflated.
+    pub push_body_bytes_max: usize,
+    /// `-server.http-read-timeout`: a connection's first head is complete after this long, and a body this long after its head.
+    pub read_timeout: Duration,
+    /// `-server.http-idle-timeout`: a connection without a request is closed after this long since the last one was answered.
+    /// What a slow client has not read of the answer by then is lost to it.
+    pub idle_timeout: Duration,
+    /// `-server.http-conn-limit` of one shard: connections beyond it are closed at once. A connection's buffers are about
+    /// 20 kB, and up to 1 MiB while a large body is on its way.
+    pub connections_max: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            tenancy: Tenancy::Single,
+            push_body_bytes_max: 256 << 20,
+            read_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_mins(2),
+            connections_max: 8192,
+        }
+    }
+}
+
+/// One shard's HTTP server. Connections are handed to it with [`super::serve_connection`]; stopping is [`Server::drain`], then
+/// [`Server::drained`].
+pub struct Server<R, A> {
+    pub(super) rt: R,
+    pub(super) api: A,
+    pub(super) config: HttpConfig,
+    pub(super) budget: ShardBudget,
+    pub(super) counters: HttpCounters,
+    connections: Connections,
+}
+
+impl<R, A> fmt::Debug for Server<R, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Open connections; each has a channel that tells it to finish.
+#[derive(Debug, Default)]
+struct Connections {
+    next: Cell<u64>,
+    open: RefCell<BTreeMap<u64, Option<oneshot::Sender<()>>>>,
+    draining: Cell<bool>,
+    all_closed: RefCell<Option<Waker>>,
+}
+
+impl<R: Clock + Spawn + Clone + 'static, A: Api> Server<R, A> {
+    /// A server without connections. Bodies are accounted in `budget`.
+    pub fn new(rt: R, api: A, config: HttpConfig, budget: ShardBudget) -> Rc<Self> {
+        let (counters, connections) = (HttpCounters::default(), Connections::default());
+        Rc::new(Self { rt, api, config, budget, counters, connections })
+    }
+
+    /// What the routes call.
+    pub fn api(&self) -> &A {
+        &self.api
+    }
+
+    /// Counters of this shard's server.
+    pub fn counters(&self) -> &HttpCounters {
+        &self.counters
+    }
+
+    /// Connections open now.
+    pub fn connections_count(&self) -> usize {
+        self.connections.open.borrow().len()
+    }
+
+    /// Tells every connection, and those that are still handed in, to finish: requests under way are answered, idle
+    /// connections close.
+    pub fn drain(&self) {
+        self.connections.draining.set(true);
+        for finish in self.connections.open.borrow_mut().values_mut() {
+            // Dropping the sender is what the connection sees; the entry stays until the connection is closed.
+            finish.take();
+        }
+    }
+
+    /// Completes when no connection is open.
+    pub async fn drained(&self) {
+        poll_fn(|context| {
+            if self.connections_count() == 0 {
+                return Poll::Ready(());
+            }
+            *self.connections.all_closed.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Takes a connection in; `None` above the limit.
+    pub(super) fn open(self: &Rc<Self>) -> Option<OpenConnection<R, A>> {
+        if self.connections_count() >= self.config.connections_max {
+            self.counters.count_refused_connection();
+            return None;
+        }
+        self.counters.count_connection();
+        let number = self.connections.next.get();
+        self.connections.next.set(number + 1);
+        let (sender, finish) = oneshot::channel();
+        let sender = Some(sender).filter(|_| !self.connections.draining.get());
+        self.connections.open.borrow_mut().insert(number, sender);
+        Some(OpenConnection { server: self.clone(), number, finish })
+    }
+
+    /// Bounds of a push's body.
+    pub(super) fn push_body_limits(&self) -> BodyLimits {
+        self.body_limits(self.config.push_body_bytes_max)
+    }
+
+    /// Bounds of a query's body.
+    pub(super) fn query_body_limits(&self) -> BodyLimits {
+        self.body_limits(QUERY_BODY_BYTES_MAX)
+    }
+
+    fn body_limits(&self, bytes_max: usize) -> BodyLimits {
+        BodyLimits { bytes_max, timeout: self.config.read_timeout, budget: self.budget.clone() }
+    }
+}
+
+/// A connection's place among the open ones.
+pub(super) struct OpenConnection<R, A> {
+    server: Rc<Server<R, A>>,
+    number: u64,
+    /// Resolves (as cancelled) when the server drains.
+    pub(super) finish: oneshot::Receiver<()>,
+}
+
+impl<R, A> Drop for OpenConnection<R, A> {
+    fn drop(&mut self) {
+        let connections = &self.server.connections;
+        let mut open = connections.open.borrow_mut();
+        open.remove(&self.number);
+        if open.is_empty()
+            && let Some(waker) = connections.all_closed.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+}
