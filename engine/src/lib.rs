@@ -2,13 +2,14 @@
 //!
 //! The engine is called; it never runs: no I/O, no clock, no randomness, no threads, no runtime. Same inputs, same outputs,
 //! bit for bit. Reading order: the words ([`tenant`], [`labels`], [`profile_type`], [`limits`]), a profile on its way in
-//! ([`profile`]), where it is kept (`symbols`, `head`, `wal`), and what is asked of it (`query`, `flamegraph`).
+//! ([`profile`]), where it is kept ([`symbols`], [`head`], `wal`), and what is asked of it (`query`, `flamegraph`).
 #![deny(unsafe_code)]
 
 pub mod byte_size;
 pub mod flamegraph;
 pub mod hash;
 pub mod ingest;
+pub mod head;
 pub mod labels;
 pub mod limits;
 pub mod pace;
@@ -18,6 +19,7 @@ pub mod profile;
 pub mod profile_type;
 pub mod query;
 pub mod route;
+pub mod symbols;
 pub mod tenant;
 pub mod token_bucket;
 pub mod wal;

@@ -1,0 +1,246 @@
+//! How rows are coded: one row is one profile of one series, its samples sorted by node.
+//!
+//! A batch is the rows of one profile. Row headers and samples are two streams, so that totals are read without touching
+//! samples:
+//!
+//! ```text
+//! header   series  zigzag of the difference from the row before in the batch
+//!          shape   values_count << 2 | same_values << 1 | same_nodes   (values_count 0 with same_nodes)
+//!          nodes_bytes   unless same_nodes
+//!          values_bytes  unless same_values
+//!          total   divided by the multiplier, unless same_values
+//!          multiplier
+//! samples  node ids, each as the difference from the one before    unless same_nodes
+//!          values divided by the multiplier (their gcd)            unless same_values
+//! ```
+//! All numbers are varints. `same_…` says that the bytes of the last row that had its own stand for this row too: Go's
+//! `samples` and `cpu` columns differ in the multiplier only, `alloc_objects` and `alloc_space` have the same nodes.
+//!
+//! Arithmetic is modulo 2^64, as Go's is: sums that overflow wrap, and wrap back when they are undone.
+
+use super::SeriesId;
+use super::varint;
+use crate::symbols::NodeId;
+
+const SAME_NODES: u64 = 1;
+const SAME_VALUES: u64 = 2;
+
+/// Encodes the rows of one profile.
+#[derive(Debug, Default)]
+pub(super) struct BatchWriter {
+    /// Headers.
+    pub(super) rows: Vec<u8>,
+    /// Node ids and values.
+    pub(super) samples: Vec<u8>,
+    /// Number of rows.
+    pub(super) rows_count: u32,
+    /// Number of values of all rows.
+    pub(super) values_count: u64,
+    series: u32,
+    nodes: std::ops::Range<usize>,
+    values: std::ops::Range<usize>,
+}
+
+impl BatchWriter {
+    /// Forgets all rows.
+    pub(super) fn clear(&mut self) {
+        self.rows.clear();
+        self.samples.clear();
+        self.rows_count = 0;
+        self.values_count = 0;
+        self.series = 0;
+        self.nodes = 0..0;
+        self.values = 0..0;
+    }
+
+    /// Adds a row; gives its total. `nodes` ascend, `values` stand beside them and are not zero.
+    pub(super) fn push(&mut self, series: SeriesId, nodes: &[u32], values: &[u64]) -> i64 {
+        assert_eq!(nodes.len(), values.len(), "every node has a value");
+        debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
+        let multiplier = greatest_divisor(values);
+        let same_nodes = self.push_nodes(nodes);
+        let (total, same_values) = self.push_values(values, multiplier);
+        varint::push(&mut self.rows, varint::zigzag(i64::from(series.0) - i64::from(self.series)));
+        let count = if same_nodes { 0 } else { nodes.len() as u64 };
+        let same = u64::from(same_nodes) * SAME_NODES + u64::from(same_values) * SAME_VALUES;
+        varint::push(&mut self.rows, count << 2 | same);
+        if !same_nodes {
+            varint::push(&mut self.rows, self.nodes.len() as u64);
+        }
+        if !same_values {
+            varint::push(&mut self.rows, self.values.len() as u64);
+            varint::push(&mut self.rows, total);
+        }
+        varint::push(&mut self.rows, multiplier);
+        self.series = series.0;
+        self.rows_count += 1;
+        self.values_count += nodes.len() as u64;
+        total.wrapping_mul(multiplier) as i64
+    }
+
+    fn push_nodes(&mut self, nodes: &[u32]) -> bool {
+        let start = self.samples.len();
+        let mut last = 0;
+        for &node in nodes {
+            varint::push(&mut self.samples, u64::from(node - last));
+            last = node;
+        }
+        keep_if_new(&mut self.samples, start, &mut self.nodes)
+    }
+
+    fn push_values(&mut self, values: &[u64], multiplier: u64) -> (u64, bool) {
+        let start = self.samples.len();
+        let mut total = 0_u64;
+        if multiplier == 1 {
+            for &value in values {
+                total = total.wrapping_add(value);
+                varint::push(&mut self.samples, value);
+            }
+        } else {
+            for &value in values {
+                let quotient = value / multiplier;
+                total = total.wrapping_add(quotient);
+                varint::push(&mut self.samples, quotient);
+            }
+        }
+        (total, keep_if_new(&mut self.samples, start, &mut self.values))
+    }
+
+    /// Heap bytes held.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.rows.capacity() + self.samples.capacity()
+    }
+}
+
+/// Takes the bytes from `start` back when they repeat those of `last`, else makes them the last; says which.
+fn keep_if_new(samples: &mut Vec<u8>, start: usize, last: &mut std::ops::Range<usize>) -> bool {
+    let same = last.start < last.end && samples[start..] == samples[last.clone()];
+    if same {
+        samples.truncate(start);
+    } else {
+        *last = start..samples.len();
+    }
+    same
+}
+
+/// The greatest number that divides all; 1 for none. Mostly one division a value: the divisor is found early.
+fn greatest_divisor(values: &[u64]) -> u64 {
+    let mut divisor = 0;
+    for &value in values {
+        if divisor == 1 {
+            break;
+        }
+        if divisor == 0 || value % divisor != 0 {
+            divisor = gcd(value, divisor);
+        }
+    }
+    divisor.max(1)
+}
+
+fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// Reads the rows of one batch one after the other; small enough to be kept in a cursor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchReader {
+    time_ns: i64,
+    rows_left: u32,
+    rows_at: usize,
+    samples_at: usize,
+    series: u32,
+    nodes_at: usize,
+    values_at: usize,
+    values_count: u32,
+    total: u64,
+}
+
+impl BatchReader {
+    /// At the first of `rows_count` rows whose headers begin at `rows_at` and samples at `samples_at`.
+    pub(super) fn new(time_ns: i64, rows_count: u32, rows_at: usize, samples_at: usize) -> Self {
+        Self {
+            time_ns,
+            rows_left: rows_count,
+            rows_at,
+            samples_at,
+            series: 0,
+            nodes_at: samples_at,
+            values_at: samples_at,
+            values_count: 0,
+            total: 0,
+        }
+    }
+
+    /// The next row; `rows` and `samples` are the chunk's streams.
+    #[inline]
+    pub(super) fn next<'a>(&mut self, rows: &'a [u8], samples: &'a [u8]) -> Option<Row<'a>> {
+        self.rows_left = self.rows_left.checked_sub(1)?;
+        let mut at = self.rows_at;
+        let series = i64::from(self.series) + varint::unzigzag(varint::read(rows, &mut at));
+        self.series = series as u32;
+        let shape = varint::read(rows, &mut at);
+        if shape & SAME_NODES == 0 {
+            self.values_count = (shape >> 2) as u32;
+            self.nodes_at = self.samples_at;
+            self.samples_at += varint::read(rows, &mut at) as usize;
+        }
+        if shape & SAME_VALUES == 0 {
+            self.values_at = self.samples_at;
+            self.samples_at += varint::read(rows, &mut at) as usize;
+            self.total = varint::read(rows, &mut at);
+        }
+        let multiplier = varint::read(rows, &mut at);
+        self.rows_at = at;
+        Some(Row {
+            series: SeriesId(self.series),
+            time_ns: self.time_ns,
+            total: self.total.wrapping_mul(multiplier) as i64,
+            values_count: self.values_count,
+            nodes: &samples[self.nodes_at..],
+            values: &samples[self.values_at..],
+            multiplier,
+        })
+    }
+}
+
+/// One profile of one series. Its samples stay coded until they are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The series, an index into [`super::Head::series`].
+    pub series: SeriesId,
+    /// The profile's time, Unix nanoseconds.
+    pub time_ns: i64,
+    /// Sum of its values, in the unit of the series' sample type.
+    pub total: i64,
+    /// Number of its values.
+    pub values_count: u32,
+    nodes: &'a [u8],
+    values: &'a [u8],
+    multiplier: u64,
+}
+
+impl Row<'_> {
+    /// Calls back with every stack of the row, in the order of node ids, and its value; gives the number of calls.
+    #[inline]
+    pub fn for_each_sample(&self, mut f: impl FnMut(NodeId, i64)) -> usize {
+        let (mut nodes_at, mut values_at, mut node) = (0, 0, 0_u32);
+        for _ in 0..self.values_count {
+            node += varint::read(self.nodes, &mut nodes_at) as u32;
+            let value = varint::read(self.values, &mut values_at);
+            f(NodeId(node), value.wrapping_mul(self.multiplier) as i64);
+        }
+        self.values_count as usize
+    }
+
+    /// Adds the row's values to `dense`, indexed by node and as long as the head has nodes; gives their number.
+    #[inline]
+    pub fn add_samples(&self, dense: &mut [i64]) -> usize {
+        self.for_each_sample(|node, value| {
+            let sum = &mut dense[node.0 as usize];
+            *sum = sum.wrapping_add(value);
+        })
+    }
+}

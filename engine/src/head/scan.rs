@@ -1,0 +1,82 @@
+//! Reading a head's rows, some at a time, while appends go on.
+
+use super::Head;
+use super::row::{BatchReader, Row};
+use crate::profile::Step;
+
+/// What a step of a scan pays for a profile out of range, and for a row beside the values that were read of it.
+const ROW_COST: usize = 2;
+
+/// Where a scan stands, and the last row it will see: what is appended after [`Head::cursor`] is not its business.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor {
+    chunk: usize,
+    batch: usize,
+    reader: Option<BatchReader>,
+    /// The chunk that was open when the scan began (the open one comes after all sealed ones), and its batches then.
+    last_chunk: usize,
+    last_batches: usize,
+}
+
+impl Head {
+    /// A scan of the rows that are visible now.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            chunk: 0,
+            batch: 0,
+            reader: None,
+            last_chunk: self.sealed.len(),
+            last_batches: self.open.batches_count(),
+        }
+    }
+
+    /// Calls back with rows whose time lies in `from_ns..=until_ns`, in the order of arrival, until about `values_max` values
+    /// were read or the rows end.
+    ///
+    /// The callback gives the number of values that it read of the row: 0 where the header was enough, else what
+    /// [`Row::add_samples`] or [`Row::for_each_sample`] gave. A step ends at a row's end, so it may read one row more than
+    /// `values_max`: at most what `max_profile_stacktrace_samples` allows.
+    pub fn scan(
+        &self,
+        from_ns: i64,
+        until_ns: i64,
+        cursor: &mut Cursor,
+        values_max: usize,
+        mut f: impl FnMut(Row<'_>) -> usize,
+    ) -> Step {
+        let mut cost = 0;
+        while cursor.chunk <= cursor.last_chunk {
+            let chunk = self.sealed.get(cursor.chunk).map_or(&self.open, |chunk| &**chunk);
+            let batches = if cursor.chunk == cursor.last_chunk {
+                cursor.last_batches.min(chunk.batches_count())
+            } else {
+                chunk.batches_count()
+            };
+            if !chunk.overlaps(from_ns, until_ns) {
+                cursor.batch = batches;
+            }
+            let (rows, samples) = chunk.streams();
+            while cursor.batch < batches {
+                let batch = chunk.batch(cursor.batch);
+                if from_ns <= batch.time_ns && batch.time_ns <= until_ns {
+                    let mut reader = cursor.reader.take().unwrap_or_else(|| batch.reader());
+                    while let Some(row) = reader.next(rows, samples) {
+                        cost += ROW_COST + f(row);
+                        if cost >= values_max {
+                            cursor.reader = Some(reader);
+                            return Step::More;
+                        }
+                    }
+                }
+                cursor.batch += 1;
+                cost += ROW_COST;
+                if cost >= values_max {
+                    return Step::More;
+                }
+            }
+            cursor.chunk += 1;
+            cursor.batch = 0;
+        }
+        Step::Done
+    }
+}
