@@ -8,8 +8,8 @@
 pub mod byte_size;
 pub mod flamegraph;
 pub mod hash;
-pub mod ingest;
 pub mod head;
+pub mod ingest;
 pub mod labels;
 pub mod limits;
 pub mod pace;
