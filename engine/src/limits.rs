@@ -3,7 +3,7 @@
 /// Limits of one tenant. `0` means no limit where the field says so.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// `-distributor.ingestion-rate-limit-mb`: MB (10^6… as Pyroscope: MiB) of uncompressed profiles a second; 0 off.
+    /// `-distributor.ingestion-rate-limit-mb`: MB (of 1,048,576 bytes, here and below) of uncompressed profiles a second; 0 off.
     pub ingestion_rate_mb: f64,
     /// `-distributor.ingestion-burst-size-mb`: size of the token bucket, MB.
     pub ingestion_burst_size_mb: f64,

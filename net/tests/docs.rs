@@ -17,3 +17,8 @@ fn page_is(name: &str, want: &str) {
 fn the_configuration_page_is_the_table_of_flags() {
     page_is("configuration.md", &net::config::reference_page());
 }
+
+#[test]
+fn the_metrics_page_is_the_table_of_metrics() {
+    page_is("metrics.md", &net::telemetry::metrics::reference_page());
+}

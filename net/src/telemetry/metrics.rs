@@ -1,0 +1,363 @@
+//! `/metrics`: what the shards count in plain cells, gathered over the mesh and written in Prometheus' text format.
+//!
+//! One table ([`METRICS`]) holds every name with its kind, labels and meaning; the exposition's HELP and TYPE lines and
+//! `docs/metrics.md` come from it, and a sample whose name is not in it is a broken invariant. Label values are bounded: shards and classes by
+//! nature, tenants by `component::write_counters::METRIC_TENANTS_MAX` a shard.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use futures_util::future::{Either, join_all, select};
+use proto::rpc::{MetricSample, Reply, Request};
+
+use crate::mesh::Mesh;
+use crate::runtime::uring::{POLL_BUCKETS_NS, Uring};
+use crate::runtime::{Class, Clock, Spawn};
+
+/// How long `/metrics` waits for a shard; one that is late is shown by `pyrite_shard_up`.
+const SHARD_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is known of one metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Name; that of its family where there are several series (histograms, summaries).
+    pub name: &'static str,
+    /// Kind.
+    pub kind: MetricKind,
+    /// Label names.
+    pub labels: &'static [&'static str],
+    /// Meaning and unit.
+    pub help: &'static str,
+}
+
+/// Kinds of Prometheus' text format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// `_bucket{le}`, `_sum`, `_count`.
+    Histogram,
+    /// `_sum` and `_count`.
+    Summary,
+}
+
+impl MetricKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Summary => "summary",
+        }
+    }
+
+    /// Suffixes of the series of a family.
+    fn suffixes(self) -> &'static [&'static str] {
+        match self {
+            Self::Counter | Self::Gauge => &[""],
+            Self::Histogram => &["_bucket", "_sum", "_count"],
+            Self::Summary => &["_sum", "_count"],
+        }
+    }
+}
+
+macro_rules! metric {
+    ($kind:ident $name:literal { $($label:literal),* } $help:literal) => {
+        Metric { name: $name, kind: MetricKind::$kind, labels: &[$($label),*], help: $help }
+    };
+}
+
+/// All metrics, sorted by name.
+pub static METRICS: &[Metric] = &[
+    metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
+        "Bytes accounted against the memory limit, by what holds them."),
+    metric!(Gauge "pyrite_ingest_queue_bytes" { "shard" }
+        "Received bytes of profiles that wait for the shard's ingester."),
+    metric!(Gauge "pyrite_ingest_queue_profiles" { "shard" }
+        "Profiles that wait for the shard's ingester."),
+    metric!(Counter "pyrite_log_lines_dropped_total" {}
+        "Log lines dropped because stderr did not take them fast enough."),
+    metric!(Gauge "pyrite_longest_poll_seconds" { "shard", "class" }
+        "The longest time a task of the class held the shard since its start."),
+    metric!(Gauge "pyrite_memory_limit_bytes" {}
+        "Limit of the accounted bytes of the process (-memory.limit)."),
+    metric!(Gauge "pyrite_mesh_requests_in_flight" { "shard" }
+        "Requests of the shard to other shards that wait for a reply."),
+    metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
+        "How long polls of tasks of the class held the shard."),
+    metric!(Counter "pyrite_shard_profiles_replayed_total" { "shard" }
+        "Profiles that the shard put back from logs of earlier runs."),
+    metric!(Counter "pyrite_shard_profiles_total" { "shard" }
+        "Profiles that the shard stored as their owner."),
+    metric!(Counter "pyrite_shard_stalls_total" { "shard" }
+        "How often the shard did not tick for a second."),
+    metric!(Gauge "pyrite_shard_up" { "shard" }
+        "1 when the shard answered this scrape, else 0 and its metrics are missing."),
+    metric!(Gauge "pyroscope_build_info" { "version", "revision", "branch", "goversion" }
+        "1, labelled with the version of the running program."),
+    metric!(Counter "pyroscope_discarded_bytes_total" { "reason", "tenant" }
+        "Bytes of profiles refused or dropped, as received."),
+    metric!(Counter "pyroscope_discarded_samples_total" { "reason", "tenant" }
+        "Profiles refused or dropped."),
+    metric!(Counter "pyroscope_distributor_profiles_received_total" { "tenant" }
+        "Profiles received and decoded."),
+    metric!(Summary "pyroscope_distributor_received_compressed_bytes" { "tenant" }
+        "Bytes of a profile as received."),
+    metric!(Summary "pyroscope_distributor_received_decompressed_bytes" { "tenant" }
+        "Uncompressed bytes of a profile."),
+    metric!(Summary "pyroscope_distributor_received_samples" { "tenant" }
+        "Samples of a profile."),
+];
+
+/// The metric a series belongs to.
+pub fn metric_of(series: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| {
+        series
+            .strip_prefix(metric.name)
+            .is_some_and(|suffix| metric.kind.suffixes().contains(&suffix))
+    })
+}
+
+/// Asks every shard for its samples and adds whether it answered.
+async fn gather<C: Clock>(clock: &C, mesh: &Mesh) -> Vec<MetricSample> {
+    let answers = join_all(mesh.shards().map(|shard| async move {
+        let call = std::pin::pin!(mesh.call(shard, Request::Metrics));
+        let patience = std::pin::pin!(clock.sleep(SHARD_PATIENCE));
+        match select(call, patience).await {
+            Either::Left((Ok(Reply::Metrics(samples)), _)) => (shard, Some(samples)),
+            Either::Left(_) | Either::Right(_) => (shard, None),
+        }
+    }))
+    .await;
+    let mut samples = Vec::new();
+    for (shard, answer) in answers {
+        samples.push(MetricSample {
+            name: "pyrite_shard_up",
+            labels: vec![("shard", shard.0.to_string())],
+            value: f64::from(u8::from(answer.is_some())),
+        });
+        samples.extend(answer.into_iter().flatten());
+    }
+    samples
+}
+
+/// Samples of the process as a whole; whoever answers `/metrics` adds them once.
+pub fn process_samples(memory_limit_bytes: u64) -> Vec<MetricSample> {
+    let sample = |name, labels, value| MetricSample { name, labels, value };
+    vec![
+        sample("pyrite_memory_limit_bytes", Vec::new(), memory_limit_bytes as f64),
+        sample("pyrite_log_lines_dropped_total", Vec::new(), super::log::lines_dropped() as f64),
+        sample(
+            "pyroscope_build_info",
+            vec![
+                ("version", env!("CARGO_PKG_VERSION").to_owned()),
+                ("revision", String::new()),
+                ("branch", String::new()),
+                ("goversion", String::new()),
+            ],
+            1.0,
+        ),
+    ]
+}
+
+/// A shard's samples of its runtime: how long its tasks hold it.
+pub fn runtime_samples(runtime: &Uring, shard: u16) -> Vec<MetricSample> {
+    let mut samples = Vec::new();
+    for class in Class::ALL {
+        let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
+        let times = runtime.poll_times(class);
+        let mut polls = 0;
+        let bounds = POLL_BUCKETS_NS.iter().map(|ns| (*ns as f64 / 1e9).to_string());
+        for (count, bound) in times.buckets().zip(bounds.chain(["+Inf".to_owned()])) {
+            polls += count;
+            let mut labels = labels();
+            labels.push(("le", bound));
+            samples.push(MetricSample {
+                name: "pyrite_poll_seconds_bucket",
+                labels,
+                value: polls as f64,
+            });
+        }
+        let mut add = |name, value| samples.push(MetricSample { name, labels: labels(), value });
+        add("pyrite_poll_seconds_sum", times.total().as_secs_f64());
+        add("pyrite_poll_seconds_count", polls as f64);
+        add("pyrite_longest_poll_seconds", times.longest().as_secs_f64());
+    }
+    samples
+}
+
+/// The text of `/metrics`: `own` and what all shards answer. Yields while it writes: a thousand tenants are a few
+/// milliseconds of text.
+pub async fn text<R: Clock + Spawn>(runtime: &R, mesh: &Mesh, own: Vec<MetricSample>) -> String {
+    let mut exposition = Exposition::default();
+    for sample in own.into_iter().chain(gather(runtime, mesh).await) {
+        exposition.add(sample);
+        runtime.yield_if_needed().await;
+    }
+    let mut text = String::new();
+    for line in exposition.lines() {
+        text.push_str(&line);
+        runtime.yield_if_needed().await;
+    }
+    text
+}
+
+/// Samples by family, in Prometheus' text format (version 0.0.4).
+#[derive(Debug, Default)]
+pub struct Exposition {
+    families: BTreeMap<&'static str, Family>,
+}
+
+#[derive(Debug)]
+struct Family {
+    metric: &'static Metric,
+    /// Value and rank of a series by its name and labels. Ranks keep the order in which series came: that of a histogram's bounds.
+    series: BTreeMap<(&'static str, String), (usize, f64)>,
+}
+
+impl Exposition {
+    /// Adds a sample; those of the same name and labels are added up.
+    pub fn add(&mut self, sample: MetricSample) {
+        let MetricSample { name, labels, value } = sample;
+        let metric = metric_of(name).unwrap_or_else(|| panic!("{name} is in the table of metrics"));
+        let family = self
+            .families
+            .entry(metric.name)
+            .or_insert_with(|| Family { metric, series: BTreeMap::new() });
+        let rank = family.series.len();
+        family.series.entry((name, labels_text(&labels))).or_insert((rank, 0.0)).1 += value;
+    }
+
+    /// The text, line by line.
+    pub fn lines(self) -> impl Iterator<Item = String> {
+        self.families.into_values().flat_map(|family| {
+            let Metric { name, kind, help, .. } = family.metric;
+            let header = format!("# HELP {name} {help}\n# TYPE {name} {}\n", kind.as_str());
+            let mut series: Vec<_> = family.series.into_iter().collect();
+            series.sort_unstable_by_key(|(_, (rank, _))| *rank);
+            let lines = series
+                .into_iter()
+                .map(|((name, labels), (_, value))| format!("{name}{labels} {value}\n"));
+            std::iter::once(header).chain(lines)
+        })
+    }
+}
+
+fn labels_text(labels: &[(&'static str, String)]) -> String {
+    if labels.is_empty() {
+        return String::new();
+    }
+    let mut text = "{".to_owned();
+    for (index, (name, value)) in labels.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+        let _ = write!(text, "{comma}{name}=\"{value}\"");
+    }
+    text.push('}');
+    text
+}
+
+/// Text of `docs/metrics.md`.
+pub fn reference_page() -> String {
+    let mut text = PREFACE.to_owned();
+    for Metric { name, kind, labels, help } in METRICS {
+        let labels =
+            if labels.is_empty() { String::new() } else { format!("`{}`", labels.join("`, `")) };
+        let _ = writeln!(text, "| `{name}` | {} | {labels} | {help} |", kind.as_str());
+    }
+    text
+}
+
+const PREFACE: &str = "\
+# Metrics
+
+`GET /metrics` answers in Prometheus' text format. Made from the table in `net/src/telemetry/metrics.rs`; a test keeps it so
+(`UPDATE_DOCS=1 cargo test -p net --test docs` rewrites it).
+
+`shard` is the number of a shard, `class` one of rpc, ingest, query, background. At most 1000 tenants of a shard have metrics of their
+own, the others are counted under the tenant `__other__`.
+
+| Metric | Type | Labels | Meaning |
+|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(name: &'static str, labels: &[(&'static str, &str)], value: f64) -> MetricSample {
+        let labels = labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        MetricSample { name, labels, value }
+    }
+
+    fn written(samples: Vec<MetricSample>) -> String {
+        let mut exposition = Exposition::default();
+        for sample in samples {
+            exposition.add(sample);
+        }
+        exposition.lines().collect()
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_counters_end_in_total() {
+        assert!(METRICS.is_sorted_by(|a, b| a.name < b.name), "sorted by name");
+        for metric in METRICS {
+            let is_counter = metric.kind == MetricKind::Counter;
+            assert_eq!(metric.name.ends_with("_total"), is_counter, "{}", metric.name);
+        }
+    }
+
+    #[test]
+    fn samples_of_several_shards_are_added_up_under_one_header() {
+        let text = written(vec![
+            sample("pyroscope_discarded_samples_total", &[("reason", "r"), ("tenant", "a")], 1.0),
+            sample("pyrite_memory_limit_bytes", &[], 1e9),
+            sample("pyroscope_discarded_samples_total", &[("reason", "r"), ("tenant", "b")], 5.0),
+            sample("pyroscope_discarded_samples_total", &[("reason", "r"), ("tenant", "a")], 2.0),
+        ]);
+        assert_eq!(
+            text,
+            "# HELP pyrite_memory_limit_bytes Limit of the accounted bytes of the process (-memory.limit).\n\
+             # TYPE pyrite_memory_limit_bytes gauge\n\
+             pyrite_memory_limit_bytes 1000000000\n\
+             # HELP pyroscope_discarded_samples_total Profiles refused or dropped.\n\
+             # TYPE pyroscope_discarded_samples_total counter\n\
+             pyroscope_discarded_samples_total{reason=\"r\",tenant=\"a\"} 3\n\
+             pyroscope_discarded_samples_total{reason=\"r\",tenant=\"b\"} 5\n"
+        );
+    }
+
+    #[test]
+    fn series_of_histograms_and_summaries_belong_to_their_family() {
+        for (series, family) in [
+            ("pyrite_poll_seconds_bucket", Some("pyrite_poll_seconds")),
+            (
+                "pyroscope_distributor_received_samples_sum",
+                Some("pyroscope_distributor_received_samples"),
+            ),
+            ("pyroscope_distributor_received_samples", None),
+            ("pyroscope_distributor_received_samples_bucket", None),
+            ("pyrite_memory_limit_bytes", Some("pyrite_memory_limit_bytes")),
+            ("nonsense", None),
+        ] {
+            assert_eq!(metric_of(series).map(|metric| metric.name), family, "{series}");
+        }
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert_eq!(labels_text(&[("a", "x\"\\\n".to_owned())]), "{a=\"x\\\"\\\\\\n\"}");
+    }
+
+    #[test]
+    fn the_process_s_samples_are_in_the_table_with_their_labels() {
+        for sample in process_samples(1) {
+            let metric = metric_of(sample.name).unwrap();
+            let names: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, metric.labels, "{}", sample.name);
+        }
+    }
+}
