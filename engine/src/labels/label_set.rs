@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Quoted;
+
 /// Label names and values, sorted by name, each name once.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct LabelSet(Vec<(String, String)>);
@@ -84,7 +86,7 @@ impl fmt::Display for DisplayPairs<'_> {
             if i > 0 {
                 f.write_str(", ")?;
             }
-            write!(f, "{name}={value:?}")?;
+            write!(f, "{name}={}", Quoted(value))?;
         }
         f.write_str("}")
     }

@@ -2,11 +2,15 @@
 
 mod label_set;
 mod matcher;
+mod quote;
 mod selector;
+mod validate;
 
 pub use label_set::{DisplayPairs, LabelSet};
 pub use matcher::{Matcher, PatternError};
+pub use quote::Quoted;
 pub use selector::{MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector};
+pub use validate::{validate, validate_distinct};
 
 /// Labels with a meaning of their own (api.md §1.3.1).
 #[expect(missing_docs, reason = "the constants are the names")]

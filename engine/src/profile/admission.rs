@@ -29,7 +29,7 @@ pub struct Admission {
 pub enum Outcome {
     /// Stored under the series labels ∪ the group's (series labels win), plus the labels derived from the column.
     Plain,
-    /// Not stored: a relabelling or sample type rule dropped it.
+    /// Not stored: a relabelling or sample type rule dropped it, or all its values are zero.
     Dropped,
     /// Stored under these labels (a relabelling rule changed them), plus the labels derived from the column.
     Relabelled(LabelSet),

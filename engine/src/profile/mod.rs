@@ -9,8 +9,21 @@
 //! Nothing here touches a head: what fails before [`Admission`] exists leaves no trace.
 
 mod admission;
+mod admit;
+mod check;
+mod decode;
+mod go;
+mod ids;
+mod inflate;
+mod intake;
+mod normalise;
+mod resolve;
+mod time;
+mod wire;
 
 pub use admission::{Admission, Outcome, PIPELINE_VERSION};
+pub use admit::series_labels;
+pub use intake::{Intake, IntakeStep, PushFacts};
 
 /// A run of bytes in [`Profile::bytes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +75,7 @@ pub struct Profile {
     pub lines: Vec<Line>,
     /// Where the stack of each sample begins in `stack_locations`; one more than samples.
     pub stack_starts: Vec<u32>,
-    /// Rows of `locations`, leaf first, already cut to the depth limit.
+    /// Rows of `locations`, leaf first, already cut to the depth limit. Of a sample that was dropped they may be no rows.
     pub stack_locations: Vec<u32>,
     /// `sample_types.len()` values a sample.
     pub values: Vec<i64>,
@@ -76,6 +89,10 @@ pub struct Profile {
     pub group_starts: Vec<u32>,
     /// Labels of the groups, sorted by name, without `span_id`, `trace_id` and `profile_id`.
     pub group_labels: Vec<SampleLabel>,
+    /// Span id of each sample (its hex text is `{:016x}`), 0 for none; empty where no sample has one.
+    pub sample_spans: Vec<u64>,
+    /// Trace id of each sample (its hex text is `{:032x}`), 0 for none; empty where no sample has one.
+    pub sample_traces: Vec<u128>,
 }
 
 /// A pprof value type; rows of the string table.
@@ -146,9 +163,14 @@ pub struct SampleLabel {
 impl Profile {
     /// Text of a string row.
     pub fn string(&self, row: u32) -> &str {
-        let Span { start, len } = self.strings[row as usize];
-        std::str::from_utf8(&self.bytes[start as usize..(start + len) as usize])
+        std::str::from_utf8(self.string_bytes(row))
             .expect("the decoder checked that strings are UTF-8")
+    }
+
+    /// Text of a string row as bytes, which are UTF-8; looks at none of them.
+    pub fn string_bytes(&self, row: u32) -> &[u8] {
+        let Span { start, len } = self.strings[row as usize];
+        &self.bytes[start as usize..(start + len) as usize]
     }
 
     /// Number of samples.
@@ -160,4 +182,86 @@ impl Profile {
     pub fn groups_count(&self) -> usize {
         self.group_starts.len().saturating_sub(1)
     }
+
+    /// Labels of a group, sorted by name.
+    pub fn labels_of_group(&self, group: usize) -> &[SampleLabel] {
+        &self.group_labels[self.group_starts[group] as usize..self.group_starts[group + 1] as usize]
+    }
+
+    /// Empties the profile and keeps its memory.
+    fn clear(&mut self) {
+        let Self {
+            bytes,
+            message_len,
+            strings,
+            sample_types,
+            period_type,
+            period,
+            time_ns,
+            duration_ns,
+            mappings,
+            functions,
+            locations,
+            lines,
+            stack_starts,
+            stack_locations,
+            values,
+            label_starts,
+            labels,
+            sample_groups,
+            group_starts,
+            group_labels,
+            sample_spans,
+            sample_traces,
+        } = self;
+        (*message_len, *period_type, *period, *time_ns, *duration_ns) = (0, None, 0, 0, 0);
+        bytes.clear();
+        strings.clear();
+        sample_types.clear();
+        mappings.clear();
+        functions.clear();
+        locations.clear();
+        lines.clear();
+        stack_starts.clear();
+        stack_locations.clear();
+        values.clear();
+        label_starts.clear();
+        labels.clear();
+        sample_groups.clear();
+        group_starts.clear();
+        group_labels.clear();
+        sample_spans.clear();
+        sample_traces.clear();
+    }
+
+    /// Heap bytes held, capacities included.
+    pub fn bytes_held(&self) -> usize {
+        fn held<T>(column: &Vec<T>) -> usize {
+            column.capacity() * size_of::<T>()
+        }
+        held(&self.bytes)
+            + held(&self.strings)
+            + held(&self.sample_types)
+            + held(&self.mappings)
+            + held(&self.functions)
+            + held(&self.locations)
+            + held(&self.lines)
+            + held(&self.stack_starts)
+            + held(&self.stack_locations)
+            + held(&self.values)
+            + held(&self.label_starts)
+            + held(&self.labels)
+            + held(&self.sample_groups)
+            + held(&self.group_starts)
+            + held(&self.group_labels)
+            + held(&self.sample_spans)
+            + held(&self.sample_traces)
+    }
+}
+
+/// As far as a budget goes from `from` to at most `end`: one step at least, where there is one.
+fn part(from: usize, end: usize, budget: &mut i64, cost: i64) -> usize {
+    let to = end.min(from + (*budget / cost).max(1) as usize);
+    *budget -= (to - from) as i64 * cost;
+    to
 }
