@@ -176,6 +176,21 @@ pub enum ReplayError {
     },
 }
 
+impl ReplayError {
+    /// Number of the segment at fault.
+    pub fn segment(&self) -> u64 {
+        match self {
+            Self::MissingSegment { expected, .. } => *expected,
+            Self::Version { segment, .. }
+            | Self::Foreign { segment, .. }
+            | Self::Gap { segment, .. }
+            | Self::Damaged { segment, .. }
+            | Self::Malformed { segment, .. }
+            | Self::Shrunk { segment, .. } => *segment,
+        }
+    }
+}
+
 /// The decoder of one log.
 #[derive(Debug)]
 pub struct Replay {

@@ -1,0 +1,240 @@
+//! The one task that writes: takes the oldest group, writes it in one piece, syncs, tells everyone who waits.
+
+use std::io;
+use std::rc::Rc;
+
+use engine::wal::{GroupBuffer, GroupPlace, SEGMENT_HEADER_BYTES, SegmentHeader};
+
+use super::pending::Outcome;
+use super::{Ack, OpenGroup, Shared, State, directory};
+use crate::runtime::{AlignedBytes, File, Runtime};
+
+/// A file of the log that is written to, or ready to be.
+pub(super) struct Segment<R: Runtime> {
+    pub(super) number: u64,
+    pub(super) path: String,
+    pub(super) file: R::File,
+    /// Where the next group goes; 0 until the header is written.
+    pub(super) position: u64,
+}
+
+/// Part of a segment that is used before the next one is made ready: late enough that an idle log keeps one segment only,
+/// early enough that three quarters of a segment are left to write meanwhile.
+const PREPARE_AT_QUARTERS: u64 = 1;
+
+/// What the committer alone knows.
+struct Writer<R: Runtime> {
+    shared: Rc<Shared<R>>,
+    current: Option<Segment<R>>,
+    next_lsn: u64,
+}
+
+/// Why a group was not committed.
+enum CommitError {
+    /// There is no room for another segment; nothing was written.
+    NoSpace,
+    /// A write or sync failed, in these words.
+    Failed(String),
+}
+
+/// Runs until the log is closed or sealed.
+pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
+    let mut writer = Writer { shared: Rc::clone(&shared), current: None, next_lsn: 1 };
+    while !shared.is_sealed() {
+        let group = shared.groups.borrow_mut().pop_front();
+        match group {
+            Some(group) => writer.commit_or_tell(group).await,
+            None if *shared.state.borrow() == State::Closing => break,
+            None => shared.commit.wait().await,
+        }
+    }
+    if let Err(error) = writer.finish().await {
+        // Everything acknowledged is synced; what is left over is trimmed at the next start.
+        tracing::warn!(log = %shared.path, %error, "closing the log left its unused rest behind");
+    }
+    shared.committer_ended.set(true);
+    shared.prepare.notify();
+    shared.ended.notify();
+}
+
+impl<R: Runtime> Writer<R> {
+    async fn commit_or_tell(&mut self, group: OpenGroup) {
+        let OpenGroup { buffer, outcome } = group;
+        let (payload_bytes, records) = (buffer.payload_bytes(), buffer.records_count());
+        let begun_ns = self.shared.rt.now_ns();
+        let committed = self.commit(buffer, &outcome).await;
+        let shared = &self.shared;
+        shared.give_back(payload_bytes);
+        match committed {
+            Ok(bytes) => {
+                shared.metrics.count_commit(records, bytes, begun_ns, shared.rt.now_ns());
+                outcome.tell(Ok(()));
+            }
+            Err(CommitError::NoSpace) => outcome.tell(Err(shared.no_space_failure())),
+            Err(CommitError::Failed(reason)) => {
+                outcome.tell(Err(shared.sealed_failure(&reason)));
+                shared.seal(reason);
+            }
+        }
+    }
+
+    /// Writes and syncs one group; its bytes on disk.
+    async fn commit(
+        &mut self,
+        buffer: GroupBuffer,
+        outcome: &Outcome,
+    ) -> Result<usize, CommitError> {
+        let records = buffer.records_count();
+        let bytes = GroupBuffer::bytes_on_disk(buffer.payload_bytes());
+        self.find_room(bytes).await?;
+        let shared = Rc::clone(&self.shared);
+        let first_lsn = self.next_lsn;
+        let segment = self.current.as_mut().expect("find_room() left a segment with room");
+        let place = GroupPlace { log_id: shared.log_id, segment: segment.number, first_lsn };
+        let written = AlignedBytes::padded(buffer.finish(place));
+        assert_eq!(
+            written.as_slice().len(),
+            bytes,
+            "a group has the length that room was made for"
+        );
+        let result = segment.file.write_at(written, segment.position).await;
+        result.map_err(|error| segment.failed("writing", &error))?;
+        shared.sync(segment, outcome).await?;
+        segment.position += bytes as u64;
+        self.next_lsn += u64::from(records);
+        if segment.position * 4 >= shared.settings.segment_bytes * PREPARE_AT_QUARTERS {
+            shared.want_segment(segment.number + 1);
+        }
+        Ok(bytes)
+    }
+
+    /// Makes sure that the current segment has `bytes` of room, in the next one if need be.
+    async fn find_room(&mut self, bytes: usize) -> Result<(), CommitError> {
+        let segment_bytes = self.shared.settings.segment_bytes;
+        let fits = |segment: &Segment<R>| segment.position + bytes as u64 <= segment_bytes;
+        if self.current.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        let number = self.current.as_ref().map_or(1, |segment| segment.number + 1);
+        self.shared.want_segment(number);
+        let mut segment = self.next_segment().await?;
+        assert_eq!(segment.number, number, "segments are made ready in the order of their numbers");
+        self.begin_segment(&mut segment).await?;
+        self.current = Some(segment);
+        let shared = &self.shared;
+        shared.metrics.segments.set(shared.metrics.segments.get() + 1);
+        // It may have become wanted while the slot was taken.
+        shared.prepare.notify();
+        Ok(())
+    }
+
+    /// Waits for the segment made ready. Without room for one, records that nobody was told of are given back at once;
+    /// those acknowledged in memory wait for room.
+    async fn next_segment(&self) -> Result<Segment<R>, CommitError> {
+        let shared = &self.shared;
+        loop {
+            if let State::Sealed(reason) = &*shared.state.borrow() {
+                return Err(CommitError::Failed(reason.clone()));
+            }
+            if let Some(segment) = shared.prepared.take() {
+                return Ok(segment);
+            }
+            let full = shared.no_space.borrow().is_some();
+            if full {
+                shared.metrics.starved.set(true);
+            }
+            let closing = *shared.state.borrow() == State::Closing;
+            if full && (shared.settings.ack == Ack::Fsync || closing) {
+                return Err(CommitError::NoSpace);
+            }
+            shared.committer_waits.set(true);
+            shared.prepare.notify();
+            shared.commit.wait().await;
+            shared.committer_waits.set(false);
+        }
+    }
+
+    /// Writes and syncs the header before anything else of the segment: a group never stands behind a header that isn't there.
+    async fn begin_segment(&self, segment: &mut Segment<R>) -> Result<(), CommitError> {
+        let shared = &self.shared;
+        let header = SegmentHeader {
+            run: shared.run,
+            shard: shared.shard,
+            log_id: shared.log_id,
+            segment: segment.number,
+            first_lsn: self.next_lsn,
+        };
+        let written = segment.file.write_at(AlignedBytes::padded(header.encode()), 0).await;
+        written.map_err(|error| segment.failed("writing", &error))?;
+        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))?;
+        segment.position = SEGMENT_HEADER_BYTES as u64;
+        Ok(())
+    }
+
+    /// Cuts off what was made ready and not used.
+    async fn finish(self) -> io::Result<()> {
+        let shared = &self.shared;
+        while shared.preparing.get() && !shared.is_sealed() {
+            shared.commit.wait().await;
+        }
+        if shared.is_sealed() {
+            return Ok(());
+        }
+        let prepared = shared.prepared.take();
+        if let Some(prepared) = prepared {
+            prepared.file.close().await?;
+            shared.rt.remove_file(&prepared.path).await?;
+        }
+        let Some(current) = self.current else { return remove_empty_log(shared).await };
+        current.file.truncate(current.position).await?;
+        current.file.datasync().await?;
+        current.file.close().await?;
+        shared.rt.sync_dir(&shared.path).await
+    }
+}
+
+/// A log without a record leaves nothing to recover.
+async fn remove_empty_log<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
+    shared.rt.remove_dir(&shared.path).await?;
+    // The last shard of the run removes the run.
+    let run_path = directory::run_path(shared.run);
+    if shared.rt.list(&run_path).await?.is_empty() {
+        match shared.rt.remove_dir(&run_path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+impl<R: Runtime> Segment<R> {
+    fn failed(&self, what: &str, error: &io::Error) -> CommitError {
+        CommitError::Failed(format!("{what} {} failed: {error}", self.path))
+    }
+}
+
+impl<R: Runtime> Shared<R> {
+    fn want_segment(&self, number: u64) {
+        if self.wanted_segment.get() < number {
+            self.wanted_segment.set(number);
+            self.prepare.notify();
+        }
+    }
+
+    #[cfg(not(feature = "planted-bugs"))]
+    #[expect(clippy::unused_self, reason = "the planted variant looks at itself")]
+    async fn sync(&self, segment: &Segment<R>, _outcome: &Outcome) -> Result<(), CommitError> {
+        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    async fn sync(&self, segment: &Segment<R>, outcome: &Outcome) -> Result<(), CommitError> {
+        use engine::planted::Bug;
+        match self.bug.get() {
+            Some(Bug::NoFdatasync) => return Ok(()),
+            Some(Bug::AckBeforeSync) => outcome.tell(Ok(())),
+            _ => {}
+        }
+        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))
+    }
+}

@@ -1,0 +1,77 @@
+//! What a log counts, in plain cells its shard reads for `/metrics`.
+
+use std::cell::Cell;
+
+use proto::rpc::MetricSample;
+
+/// Counters and gauges of one log.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Groups written and synced.
+    pub commits: Cell<u64>,
+    /// Records in them.
+    pub records: Cell<u64>,
+    /// Bytes written for them, padding included.
+    pub bytes: Cell<u64>,
+    /// Bytes of the last group, padding included.
+    pub group_bytes: Cell<u64>,
+    /// Records of the last group.
+    pub group_records: Cell<u64>,
+    /// Nanoseconds spent in commits, from taking a group to its sync.
+    pub commit_ns: Cell<u64>,
+    /// The longest of them.
+    pub commit_ns_max: Cell<u64>,
+    /// Bytes accepted and not synced yet.
+    pub pending_bytes: Cell<usize>,
+    /// Segments begun.
+    pub segments: Cell<u64>,
+    /// Monotonic time of the first record that only the log holds, nanoseconds.
+    pub oldest_ns: Cell<Option<u64>>,
+    /// Whether a failed write or sync has ended the log.
+    pub sealed: Cell<bool>,
+    /// Whether the disk has no room for the next segment and writes are refused.
+    pub starved: Cell<bool>,
+}
+
+impl Metrics {
+    pub(super) fn count_commit(&self, records: u32, bytes: usize, begun_ns: u64, now_ns: u64) {
+        let took_ns = now_ns - begun_ns;
+        self.commits.set(self.commits.get() + 1);
+        self.records.set(self.records.get() + u64::from(records));
+        self.bytes.set(self.bytes.get() + bytes as u64);
+        self.group_bytes.set(bytes as u64);
+        self.group_records.set(records.into());
+        self.commit_ns.set(self.commit_ns.get() + took_ns);
+        self.commit_ns_max.set(self.commit_ns_max.get().max(took_ns));
+        if self.oldest_ns.get().is_none() {
+            self.oldest_ns.set(Some(begun_ns));
+        }
+    }
+
+    /// The samples of `/metrics`.
+    pub fn samples(&self, shard: u16, now_ns: u64) -> Vec<MetricSample> {
+        const NS: f64 = 1e9;
+        let age_ns = self.oldest_ns.get().map_or(0, |oldest_ns| now_ns - oldest_ns);
+        let rows = [
+            ("pyrite_wal_commits_total", self.commits.get() as f64),
+            ("pyrite_wal_records_total", self.records.get() as f64),
+            ("pyrite_wal_bytes_total", self.bytes.get() as f64),
+            ("pyrite_wal_commit_seconds_total", self.commit_ns.get() as f64 / NS),
+            ("pyrite_wal_longest_commit_seconds", self.commit_ns_max.get() as f64 / NS),
+            ("pyrite_wal_group_bytes", self.group_bytes.get() as f64),
+            ("pyrite_wal_group_records", self.group_records.get() as f64),
+            ("pyrite_wal_pending_bytes", self.pending_bytes.get() as f64),
+            ("pyrite_wal_segments", self.segments.get() as f64),
+            ("pyrite_wal_age_seconds", age_ns as f64 / NS),
+            ("pyrite_wal_sealed", f64::from(u8::from(self.sealed.get()))),
+            ("pyrite_wal_starved", f64::from(u8::from(self.starved.get()))),
+        ];
+        rows.into_iter()
+            .map(|(name, value)| MetricSample {
+                name,
+                labels: vec![("shard", shard.to_string())],
+                value,
+            })
+            .collect()
+    }
+}

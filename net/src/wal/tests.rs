@@ -1,0 +1,387 @@
+//! The log's driver and recovery over the simulator's disk.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::labels::LabelSet;
+use engine::profile::{Admission, Outcome, PIPELINE_VERSION};
+use engine::route::ShardId;
+use engine::tenant::{PartitionKey, TenantId};
+use engine::wal::{Record, RecordRef};
+use proto::rpc::append::{ReplayReply, ReplayRequest};
+use proto::rpc::{Code, Failure};
+
+use super::recovery::{Owners, Progress, Recovered, RecoveryError, Share, recover};
+use super::{Ack, Log, Pending, SEGMENT_BYTES_MIN, Settings};
+use crate::runtime::sim::{DiskFaults, NodeId, Sim, World};
+use crate::runtime::{Clock, Disk};
+
+const NODE: NodeId = NodeId(0);
+const SMALL: Settings =
+    Settings { segment_bytes: SEGMENT_BYTES_MIN, ack: Ack::Fsync, pending_bytes_max: 1 << 20 };
+
+fn append(log: &Log<Sim>, service: &str, seq: u64, profile: &[u8]) -> Result<Pending, Failure> {
+    let partition =
+        PartitionKey { tenant: TenantId::anonymous(), service_name: Arc::from(service), split: 0 };
+    let labels = LabelSet::from_pairs(vec![("service_name".to_owned(), service.to_owned())]);
+    let admission = Admission {
+        pipeline_version: PIPELINE_VERSION,
+        time_ns: seq as i64,
+        stacktrace_depth_max: 1000,
+        symbol_bytes_max: 65_535,
+        go_fixes: false,
+        labels,
+        outcomes: vec![Outcome::Plain],
+    };
+    log.append(&RecordRef {
+        partition: &partition,
+        origin: 1,
+        seq,
+        receive_time_ms: 7,
+        admission: &admission,
+        profile,
+    })
+}
+
+/// Collects what owners are handed.
+#[derive(Default)]
+struct Collected(RefCell<Vec<(ShardId, Record)>>);
+
+impl Owners for Collected {
+    async fn replay(&self, owner: ShardId, batch: ReplayRequest) -> Result<ReplayReply, Failure> {
+        for body in &batch.records {
+            let record = Record::decode(body).expect("the writer wrote it");
+            self.0.borrow_mut().push((owner, record));
+        }
+        Ok(ReplayReply::Done)
+    }
+}
+
+/// Recovers with `shards` shards; the sequence numbers in the order the owners saw them.
+fn recovered(
+    world: &World,
+    shards: u16,
+) -> (Vec<u64>, Vec<Result<Recovered, RecoveryError>>, Rc<Collected>) {
+    let collected = Rc::new(Collected::default());
+    let results = (0..shards)
+        .map(|own| {
+            let (rt, owners) = (world.shard(NODE, own), Rc::clone(&collected));
+            let share = Share::new(ShardId(own), shards, u128::MAX);
+            let run = async move {
+                let progress = Progress::default();
+                let result = recover(&rt, share, &*owners, &progress).await;
+                assert!(result.is_err() || progress.done_bytes == progress.total_bytes);
+                result
+            };
+            world.complete(&world.shard(NODE, own), run).expect("recovery ends")
+        })
+        .collect();
+    let seqs = collected.0.borrow().iter().map(|(_, record)| record.seq).collect();
+    (seqs, results, collected)
+}
+
+/// Runs `act` with a new log of shard 0.
+fn with_log<T: 'static, F: Future<Output = T> + 'static>(
+    world: &World,
+    run: u128,
+    settings: Settings,
+    act: impl FnOnce(Log<Sim>) -> F + 'static,
+) -> T {
+    let rt = world.shard(NODE, 0);
+    let shard = rt.clone();
+    let acted = async move {
+        let log = Log::create(rt, run, 0, settings).await.unwrap();
+        act(log).await
+    };
+    world.complete(&shard, acted).expect("it ends")
+}
+
+fn files(world: &World, path: &str) -> Vec<String> {
+    let rt = world.shard(NODE, 0);
+    let (shard, path) = (rt.clone(), path.to_owned());
+    world.complete(&shard, async move { rt.list(&path).await.unwrap() }).unwrap()
+}
+
+#[test]
+fn what_was_acknowledged_is_replayed_in_order_after_a_crash() {
+    for seed in 0..20 {
+        let world = World::new(seed);
+        with_log(&world, 1, SMALL, |log| async move {
+            for seq in 1..=60 {
+                append(&log, "a", seq, &[seq as u8; 3000]).unwrap().await.unwrap();
+            }
+            assert!(log.metrics().segments.get() >= 3, "several segments were filled");
+        });
+        world.crash(NODE);
+        let (seqs, results, collected) = recovered(&world, 1);
+        assert_eq!(seqs, (1..=60).collect::<Vec<_>>());
+        assert_eq!(results[0].as_ref().unwrap().records, 60);
+        assert_eq!(collected.0.borrow()[6].1.profile, [7; 3000][..]);
+        // Nothing is consumed: the next start finds the same.
+        assert_eq!(recovered(&world, 1).0, seqs);
+    }
+}
+
+#[test]
+fn records_that_wait_together_are_one_group() {
+    let world = World::new(1);
+    with_log(&world, 1, SMALL, |log| async move {
+        let pending: Vec<Pending> =
+            (1..=20).map(|seq| append(&log, "a", seq, b"profile").unwrap()).collect();
+        for pending in pending {
+            pending.await.unwrap();
+        }
+        let metrics = log.metrics();
+        assert_eq!((metrics.commits.get(), metrics.records.get()), (1, 20));
+        assert_eq!((metrics.group_bytes.get(), metrics.pending_bytes.get()), (4096, 0));
+    });
+}
+
+#[test]
+fn a_closed_log_has_no_unused_tail_and_an_empty_one_leaves_nothing() {
+    let world = World::new(1);
+    with_log(&world, 1, SMALL, |log| async move {
+        append(&log, "a", 1, b"profile").unwrap().await.unwrap();
+        let waits = append(&log, "a", 2, &[2; 20_000]).unwrap();
+        log.close().await.unwrap();
+        waits.await.expect("closing writes what was appended");
+        let refused = append(&log, "a", 3, b"late").unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable);
+    });
+    with_log(&world, 2, SMALL, |log| async move { log.close().await.unwrap() });
+    let runs = files(&world, "wal");
+    assert_eq!(runs.len(), 1, "the empty log of the second run is gone");
+    let log = format!("wal/{}/0", runs[0]);
+    assert_eq!(files(&world, &log), ["00000001.wal"], "one segment, nothing prepared");
+    let mut len = 0;
+    world.damage(NODE, &format!("{log}/00000001.wal"), |bytes| len = bytes.len());
+    assert_eq!(len, 4096 + 4096 + 20_480, "header, a small group, a group of 20 kB");
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, [1, 2]);
+}
+
+#[test]
+fn closing_writes_everything_that_waits_across_segments() {
+    let world = World::new(2);
+    with_log(&world, 1, SMALL, |log| async move {
+        let waiting: Vec<Pending> =
+            (1..=20).map(|seq| append(&log, "a", seq, &[1; 30_000]).unwrap()).collect();
+        log.close().await.unwrap();
+        for pending in waiting {
+            pending.await.unwrap();
+        }
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 2).0, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn records_go_to_their_owners_whatever_the_number_of_shards() {
+    let world = World::new(3);
+    with_log(&world, 1, SMALL, |log| async move {
+        for seq in 1..=200 {
+            append(&log, &format!("service-{}", seq % 10), seq, b"profile").unwrap().await.unwrap();
+        }
+    });
+    world.crash(NODE);
+    for shards in [1, 2, 3, 8] {
+        let (mut seqs, results, collected) = recovered(&world, shards);
+        assert!(results.iter().all(Result::is_ok));
+        for (owner, record) in &*collected.0.borrow() {
+            let service = &record.partition.service_name;
+            let expected = engine::route::shard_of("anonymous", service, 0, shards);
+            assert_eq!(*owner, expected, "{service} of {shards} shards");
+        }
+        for service in 0..10 {
+            let of_service = seqs.iter().filter(|seq| *seq % 10 == service);
+            assert!(of_service.is_sorted(), "the log's order is kept for an owner");
+        }
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn logs_of_several_runs_are_dealt_to_the_shards_once_each() {
+    let world = World::new(4);
+    for run in 1..=5 {
+        with_log(&world, run, SMALL, move |log| async move {
+            append(&log, "a", run as u64, b"profile").unwrap().await.unwrap();
+        });
+        world.crash(NODE);
+    }
+    let (mut seqs, results, _) = recovered(&world, 3);
+    seqs.sort_unstable();
+    assert_eq!(seqs, [1, 2, 3, 4, 5]);
+    let logs: Vec<u64> = results.iter().map(|result| result.as_ref().unwrap().logs).collect();
+    assert_eq!(logs, [2, 2, 1]);
+}
+
+#[test]
+fn recovery_cuts_off_what_a_crashed_run_had_made_ready() {
+    let world = World::new(5);
+    with_log(&world, 1, SMALL, |log| async move {
+        for seq in 1..=8 {
+            append(&log, "a", seq, &[1; 3000]).unwrap().await.unwrap();
+        }
+    });
+    // The next segment is made ready behind the first.
+    world.run_for(Duration::from_secs(1));
+    world.kill(NODE);
+    let log = format!("wal/{}/0", files(&world, "wal")[0]);
+    assert_eq!(files(&world, &log), ["00000001.wal", "00000002.wal"]);
+    assert_eq!(recovered(&world, 1).0.len(), 8);
+    assert_eq!(files(&world, &log), ["00000001.wal"]);
+    let mut len = 0;
+    world.damage(NODE, &format!("{log}/00000001.wal"), |bytes| len = bytes.len());
+    assert_eq!(len, 9 * 4096, "the header and eight groups");
+    assert_eq!(recovered(&world, 1).0.len(), 8, "a trimmed log reads as before");
+}
+
+#[test]
+fn damage_in_the_middle_is_refused_with_file_offset_and_expectation() {
+    let world = World::new(6);
+    with_log(&world, 1, SMALL, |log| async move {
+        for seq in 1..=8 {
+            append(&log, "a", seq, &[1; 3000]).unwrap().await.unwrap();
+        }
+    });
+    world.crash(NODE);
+    let file = format!("wal/{}/0/00000001.wal", files(&world, "wal")[0]);
+    assert!(world.damage(NODE, &file, |bytes| bytes[3 * 4096 + 500] ^= 1));
+    let (seqs, results, _) = recovered(&world, 1);
+    assert!(seqs.len() <= 2, "nothing behind the damage was handed out");
+    let error = results[0].as_ref().unwrap_err().to_string();
+    let expected = format!(
+        "{file} is damaged: segment 1, offset 12288: expected a sound group with lsn 3; it is damaged, \
+         for the log goes on with lsn 4 at segment 1, offset 16384"
+    );
+    assert_eq!(error, expected);
+}
+
+#[test]
+fn a_failed_sync_seals_the_log() {
+    let world = World::new(7);
+    let faults = DiskFaults { sync_errors_per_mille: 1000, ..DiskFaults::default() };
+    let inner = world.clone();
+    let metrics = with_log(&world, 1, SMALL, move |log| async move {
+        append(&log, "a", 1, b"profile").unwrap().await.unwrap();
+        inner.set_disk_faults(NODE, faults);
+        let waits = append(&log, "a", 2, b"profile").unwrap();
+        let failure = waits.await.unwrap_err();
+        assert_eq!((failure.code, failure.reason), (Code::Unavailable, "wal_sealed"));
+        assert!(failure.message.contains("syncing wal/"), "{}", failure.message);
+        inner.set_disk_faults(NODE, DiskFaults::default());
+        let later = append(&log, "a", 3, b"profile").unwrap_err();
+        assert_eq!(later.reason, "wal_sealed", "a disk that works again is not believed");
+        assert!(log.close().await.is_err());
+        Rc::clone(log.metrics())
+    });
+    assert!(metrics.sealed.get());
+    assert_eq!(metrics.pending_bytes.get(), 0);
+    world.crash(NODE);
+    let seqs = recovered(&world, 1).0;
+    assert!(seqs == [1] || seqs == [1, 2], "{seqs:?}: the record in doubt is there once or not");
+}
+
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room() {
+    let world = World::new(8);
+    let segment = SEGMENT_BYTES_MIN;
+    let full = DiskFaults { capacity_bytes: Some(segment), ..DiskFaults::default() };
+    world.set_disk_faults(NODE, full);
+    let inner = world.clone();
+    let acknowledged = with_log(&world, 1, SMALL, move |log| async move {
+        let mut acknowledged = Vec::new();
+        let mut seq = 0;
+        let refused = loop {
+            seq += 1;
+            let outcome = match append(&log, "a", seq, &[1; 9000]) {
+                Ok(pending) => pending.await,
+                Err(failure) => Err(failure),
+            };
+            match outcome {
+                Ok(()) => acknowledged.push(seq),
+                Err(failure) => break failure,
+            }
+        };
+        assert_eq!((refused.code, refused.reason), (Code::Unavailable, "wal_no_space"));
+        assert!(refused.message.contains("simulated disk is full"), "{}", refused.message);
+        assert!(acknowledged.len() >= 4, "the first segment was filled");
+        let rt = inner.shard(NODE, 0);
+        rt.sleep(Duration::from_secs(5)).await;
+        assert!(append(&log, "a", 99, b"still full").is_err());
+        inner.set_disk_faults(NODE, DiskFaults::default());
+        rt.sleep(Duration::from_secs(2)).await;
+        for seq in 100..110 {
+            append(&log, "a", seq, &[1; 9000]).unwrap().await.unwrap();
+            acknowledged.push(seq);
+        }
+        acknowledged
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, acknowledged, "what was refused is not there");
+}
+
+#[test]
+fn a_log_acknowledged_in_memory_waits_for_room_and_loses_nothing() {
+    let world = World::new(9);
+    let segment = SEGMENT_BYTES_MIN;
+    let full = DiskFaults { capacity_bytes: Some(segment), ..DiskFaults::default() };
+    world.set_disk_faults(NODE, full);
+    let inner = world.clone();
+    let settings = Settings { ack: Ack::Memory, ..SMALL };
+    let acknowledged = with_log(&world, 1, settings, move |log| async move {
+        let rt = inner.shard(NODE, 0);
+        let mut acknowledged = Vec::new();
+        for seq in 1..=12 {
+            if let Ok(pending) = append(&log, "a", seq, &[1; 9000]) {
+                pending.await.unwrap();
+                acknowledged.push(seq);
+            }
+            rt.sleep(Duration::from_millis(20)).await;
+        }
+        assert!((1..12).contains(&acknowledged.len()), "{acknowledged:?}: then it was full");
+        inner.set_disk_faults(NODE, DiskFaults::default());
+        rt.sleep(Duration::from_secs(2)).await;
+        append(&log, "a", 13, b"room again").unwrap().await.unwrap();
+        acknowledged.push(13);
+        log.close().await.unwrap();
+        acknowledged
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, acknowledged);
+}
+
+#[test]
+fn what_waits_is_bounded_and_a_record_larger_than_a_segment_is_refused() {
+    let world = World::new(10);
+    let settings = Settings { pending_bytes_max: 10_000, ..SMALL };
+    with_log(&world, 1, settings, |log| async move {
+        let first = append(&log, "a", 1, &[1; 20_000]).expect("one record alone may be larger");
+        let refused = append(&log, "a", 2, b"profile").unwrap_err();
+        assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, "wal_pending_full"));
+        first.await.unwrap();
+        append(&log, "a", 3, b"profile").unwrap().await.unwrap();
+        let refused = append(&log, "a", 4, &[1; SEGMENT_BYTES_MIN as usize]).unwrap_err();
+        assert_eq!(refused.code, Code::InvalidArgument);
+        assert!(refused.message.contains("larger than a WAL segment holds"));
+        // The largest that fits does.
+        append(&log, "a", 5, &[1; SEGMENT_BYTES_MIN as usize - 4096 - 64 - 200])
+            .unwrap()
+            .await
+            .unwrap();
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, [1, 3, 5]);
+}
+
+#[test]
+fn settings_out_of_range_are_told() {
+    let too_small = Settings { segment_bytes: 4096, ..SMALL };
+    assert!(too_small.check().unwrap_err().contains("4096"));
+    assert!(Settings { segment_bytes: SEGMENT_BYTES_MIN + 1, ..SMALL }.check().is_err());
+    assert_eq!(Settings::default().check(), Ok(()));
+}
