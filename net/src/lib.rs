@@ -6,8 +6,10 @@
 pub mod budget;
 pub mod component;
 pub mod config;
+pub mod data_dir;
 pub mod http;
 pub mod mesh;
+pub mod process;
 pub mod runtime;
 pub mod telemetry;
 pub mod wal;

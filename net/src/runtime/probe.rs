@@ -59,7 +59,7 @@ pub fn io_uring() -> Result<(), Unavailable> {
     if features & FEATURE_NEW_ENOUGH == 0 {
         return Err(Unavailable::TooOld);
     }
-    let limit = raise_memlock().unwrap_or(0);
+    let limit = raise_limit(libc::RLIMIT_MEMLOCK).unwrap_or(0);
     if limit < MEMLOCK_BYTES_MIN {
         return Err(Unavailable::Memlock { hard_limit: limit });
     }
@@ -82,17 +82,22 @@ fn ring_features() -> io::Result<u32> {
     Ok(params[PARAMS_FEATURES_WORD])
 }
 
-/// Raises the soft limit to the hard one and returns the limit now in force, bytes.
-fn raise_memlock() -> io::Result<u64> {
+/// Raises the soft limit on open files to the hard one, as Go programs do by themselves: every connection is a file.
+pub fn raise_open_files() -> io::Result<u64> {
+    raise_limit(libc::RLIMIT_NOFILE)
+}
+
+/// Raises a soft limit to the hard one and returns the limit now in force.
+fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: both calls read or write only the struct they are given.
     unsafe {
-        if libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) != 0 {
+        if libc::getrlimit(resource, &raw mut limit) != 0 {
             return Err(io::Error::last_os_error());
         }
         if limit.rlim_cur < limit.rlim_max {
             let raised = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
-            if libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const raised) == 0 {
+            if libc::setrlimit(resource, &raw const raised) == 0 {
                 limit = raised;
             }
         }

@@ -1,0 +1,393 @@
+//! A process from its start to its end: everything that shards share, their start, the order in which they stop.
+//!
+//! ```text
+//! main thread: lock data ─► probe io_uring ─► address ─► shards ─► wait for a signal ─► Drain to all ─► Close to all ─► join
+//! ```
+//! Stopping has two steps, because requests of one shard need the others: every shard drains (answers what is under way,
+//! takes nothing new), and only when all have drained, or their time is up, does any close its log. The process ends within
+//! [`SHUTDOWN_MAX`] of the signal whatever happens.
+//! What a shard does is given to [`run`]; nothing else here runs on a shard.
+
+mod address;
+mod signals;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use engine::route::ShardId;
+use futures_channel::oneshot;
+use ulid::Ulid;
+
+use crate::budget::Budget;
+use crate::config::{Config, memory_limit_default};
+use crate::data_dir::DataDir;
+use crate::mesh::{self, Envelope, Inbox};
+use crate::runtime::probe;
+use crate::runtime::uring::cpu_plan::{Cpus, Seat};
+use crate::runtime::uring::{self, Shard, Uring};
+use crate::runtime::watchdog::{Pulse, Watchdog};
+use crate::telemetry::log;
+
+/// Most that `-server.graceful-shutdown-timeout` grants.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
+/// How long closing the logs may take once all shards have drained: a flush and a sync.
+const CLOSE_MAX: Duration = Duration::from_secs(3);
+
+/// From the signal to the process's end at most; supervisors kill after 30 s.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(24);
+
+const _: () = assert!(
+    DRAIN_MAX.as_secs() + CLOSE_MAX.as_secs() < SHUTDOWN_MAX.as_secs(),
+    "an orderly stop ends before the process is ended"
+);
+
+/// How long the last log lines may take to reach stderr.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Exit status of a process that did what it was told.
+pub const EXIT_OK: u8 = 0;
+
+/// Exit status of a process that could not start or had to stop by itself.
+pub const EXIT_FAILED: u8 = 1;
+
+/// Exit status of a command line that cannot be read, as of Go programs.
+pub const EXIT_USAGE: u8 = 2;
+
+/// Why a process could not start or had to stop.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+enum ProcessError {
+    #[error(transparent)]
+    Config(#[from] crate::config::Unsupported),
+    #[error(transparent)]
+    DataDir(#[from] crate::data_dir::DataDirError),
+    #[error(transparent)]
+    Probe(#[from] probe::Unavailable),
+    #[error("{doing}: {source}")]
+    Io { doing: &'static str, source: std::io::Error },
+    #[error("listening on {address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("shard {shard}: {reason}", shard = shard.0)]
+    Shard { shard: ShardId, reason: String },
+    #[error(
+        "stopping took longer than {SHUTDOWN_MAX:?}: {waiting} shards had not closed their log"
+    )]
+    Stuck { waiting: usize },
+}
+
+fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> ProcessError {
+    move |source| ProcessError::Io { doing, source }
+}
+
+/// What a shard is given when it starts.
+#[derive(Debug)]
+pub struct ShardSeed {
+    /// Its number.
+    pub id: ShardId,
+    /// What the process was told.
+    pub config: Arc<Config>,
+    /// Queues of all shards.
+    pub peers: Vec<futures_channel::mpsc::UnboundedSender<Envelope>>,
+    /// Its own queue's end.
+    pub inbox: Inbox,
+    /// Memory of the process.
+    pub budget: Budget,
+    /// This run of the process.
+    pub run: Ulid,
+    /// Where all shards listen.
+    pub listen: SocketAddr,
+    /// Its pulse.
+    pub pulse: Pulse,
+    /// Tells the main thread how far it is.
+    pub events: mpsc::Sender<Event>,
+    /// Resolves when it shall drain.
+    pub drain: oneshot::Receiver<()>,
+    /// Resolves when it shall close its log and end.
+    pub close: oneshot::Receiver<()>,
+}
+
+/// What the main thread waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// SIGTERM or SIGINT.
+    Signal(&'static str),
+    /// A shard has answered everything and takes nothing new.
+    Drained(ShardId),
+    /// A shard's thread has ended.
+    Ended(ShardId, Result<(), String>),
+}
+
+/// Runs the process until a signal stops it; the result is its exit status. `shard_main` is what each shard runs, on its own
+/// thread: it drains when told, says so ([`Event::Drained`]), closes its log when told, and returns.
+///
+/// Installs the process's logging and panic hook, so it is called once.
+pub fn run<F, Fut>(config: Config, shard_main: F) -> u8
+where
+    F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<(), String>> + 'static,
+{
+    // Before any other thread exists.
+    let signals = signals::StopSignals::block();
+    if let Err(error) = log::install(config.log) {
+        // Without a log there is only stderr to say so.
+        let _ =
+            std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("logging: {error}\n"));
+        return EXIT_FAILED;
+    }
+    abort_on_panic();
+    let result = signals
+        .map_err(io("blocking signals"))
+        .and_then(|signals| serve(config, signals, shard_main));
+    let status = match result {
+        Ok(()) => {
+            tracing::info!("stopped");
+            EXIT_OK
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot go on");
+            EXIT_FAILED
+        }
+    };
+    log::flush(LOG_PATIENCE);
+    status
+}
+
+/// A shard that panicked has broken an invariant of its own and others wait for it: nothing it holds is to be believed. The log
+/// is; the next start reads it.
+fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!(thread = thread.name().unwrap_or("unnamed"), %backtrace, "{panic}");
+        log::flush(LOG_PATIENCE);
+        std::process::abort();
+    }));
+}
+
+fn serve<F, Fut>(
+    config: Config,
+    signals: signals::StopSignals,
+    shard_main: F,
+) -> Result<(), ProcessError>
+where
+    F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = Result<(), String>> + 'static,
+{
+    config.check()?;
+    let data_dir = DataDir::open(&config.data_path)?;
+    probe::io_uring()?;
+    let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
+    uring::prepare_data_dir(data_dir.path()).map_err(io("writing to the data directory"))?;
+    let cpus = Cpus::of_this_process().map_err(io("asking for the CPUs of this process"))?;
+    let shards_count = if config.shards == 0 { cpus.shards_default() } else { config.shards };
+    let memory_limit = match config.memory_limit_bytes {
+        0 => memory_limit_default(),
+        bytes => bytes,
+    };
+    let listen = address::listen_address(&config.http).map_err(|source| ProcessError::Listen {
+        address: format!("{}:{}", config.http.listen_address, config.http.listen_port),
+        source,
+    })?;
+    let (events_in, events) = mpsc::channel();
+    let signal_events = events_in.clone();
+    signals
+        .listen(move |name| signal_events.send(Event::Signal(name)).is_ok())
+        .map_err(io("starting the signal thread"))?;
+    let run = new_run().map_err(io("reading the random source"))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        pid = std::process::id(),
+        data = %data_dir.path().display(),
+        %run,
+        shards = shards_count,
+        cpus = cpus.budget,
+        runtime = "uring",
+        memory_limit,
+        open_files,
+        "starting"
+    );
+    let seats = cpus.seats(shards_count);
+    let settings = Settings { config: Arc::new(config), run, listen, memory_limit };
+    let mut shards = Shards::start(seats, &settings, data_dir.path(), &events_in, shard_main)?;
+    shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
+}
+
+/// A ULID of now. The kernel's source makes runs of one millisecond differ.
+fn new_run() -> std::io::Result<Ulid> {
+    let mut random = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut random)?;
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    Ok(Ulid::from_parts(unix_ms as u64, u128::from_le_bytes(random)))
+}
+
+/// What all shards have in common.
+struct Settings {
+    config: Arc<Config>,
+    run: Ulid,
+    listen: SocketAddr,
+    memory_limit: u64,
+}
+
+/// The running shards as the main thread sees them.
+struct Shards {
+    drains: Vec<Option<oneshot::Sender<()>>>,
+    closes: Vec<Option<oneshot::Sender<()>>>,
+    drained: Vec<bool>,
+    ended: Vec<bool>,
+    failure: Option<ProcessError>,
+    _watchdog: Watchdog,
+}
+
+impl Shards {
+    fn start<F, Fut>(
+        seats: Vec<Seat>,
+        settings: &Settings,
+        data_path: &Path,
+        events: &mpsc::Sender<Event>,
+        shard_main: F,
+    ) -> Result<Self, ProcessError>
+    where
+        F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<(), String>> + 'static,
+    {
+        let shards_count = seats.len() as u16;
+        let (peers, inboxes) = mesh::queues(shards_count);
+        let budget = Budget::new(settings.memory_limit, shards_count);
+        let pulses: Vec<Pulse> = seats.iter().map(|_| Pulse::default()).collect();
+        let watchdog =
+            Watchdog::start(pulses.clone()).map_err(io("starting the watchdog's thread"))?;
+        let mut shards = Self {
+            drains: Vec::new(),
+            closes: Vec::new(),
+            drained: vec![false; seats.len()],
+            ended: vec![false; seats.len()],
+            failure: None,
+            _watchdog: watchdog,
+        };
+        for (number, ((seat, inbox), pulse)) in
+            seats.into_iter().zip(inboxes).zip(pulses).enumerate()
+        {
+            let id = ShardId(number as u16);
+            let (drain_in, drain) = oneshot::channel();
+            let (close_in, close) = oneshot::channel();
+            shards.drains.push(Some(drain_in));
+            shards.closes.push(Some(close_in));
+            let seed = ShardSeed {
+                id,
+                config: Arc::clone(&settings.config),
+                peers: peers.clone(),
+                inbox,
+                budget: budget.clone(),
+                run: settings.run,
+                listen: settings.listen,
+                pulse: pulse.clone(),
+                events: events.clone(),
+                drain,
+                close,
+            };
+            let shard = Shard { id, seat, data_path: data_path.to_owned(), pulse };
+            let shard_main = shard_main.clone();
+            let handle = uring::spawn_shard(shard, move |rt| shard_main(rt, seed))
+                .map_err(io("starting a shard's thread"))?;
+            let ended = events.clone();
+            std::thread::Builder::new()
+                .name(format!("join-{number}"))
+                .spawn(move || {
+                    let result = handle.join().map_err(|error| error.to_string()).flatten();
+                    let _ = ended.send(Event::Ended(id, result)); // nobody listens once the process gave up
+                })
+                .map_err(io("starting a joining thread"))?;
+        }
+        Ok(shards)
+    }
+
+    /// Waits for a signal or the end of a shard, then stops them all in order.
+    fn supervise(
+        &mut self,
+        events: &mpsc::Receiver<Event>,
+        drain_max: Duration,
+    ) -> Result<(), ProcessError> {
+        while !matches!(self.next(events, None), Stopping::Signal | Stopping::Ended) {}
+        let began = Instant::now();
+        tell(&mut self.drains);
+        self.wait_until(events, began + drain_max, Self::all_drained);
+        tell(&mut self.closes);
+        self.wait_until(events, began + SHUTDOWN_MAX, |shards| shards.waiting() == 0);
+        match (self.failure.take(), self.waiting()) {
+            (Some(failure), _) => Err(failure),
+            (None, 0) => Ok(()),
+            (None, waiting) => Err(ProcessError::Stuck { waiting }),
+        }
+    }
+
+    /// Takes events in until `enough`, the deadline, or a further signal: whoever sends a second one does not want to wait.
+    fn wait_until(
+        &mut self,
+        events: &mpsc::Receiver<Event>,
+        deadline: Instant,
+        enough: impl Fn(&Self) -> bool,
+    ) {
+        while !enough(self) {
+            if matches!(self.next(events, Some(deadline)), Stopping::Signal | Stopping::Late) {
+                return;
+            }
+        }
+    }
+
+    fn next(&mut self, events: &mpsc::Receiver<Event>, deadline: Option<Instant>) -> Stopping {
+        let event = match deadline {
+            None => events.recv().map_err(|_| ()),
+            Some(deadline) => {
+                let patience = deadline.saturating_duration_since(Instant::now());
+                events.recv_timeout(patience).map_err(|_| ())
+            }
+        };
+        match event {
+            Err(()) => Stopping::Late,
+            Ok(Event::Signal(name)) => {
+                tracing::info!(signal = name, "stopping");
+                Stopping::Signal
+            }
+            Ok(Event::Drained(shard)) => {
+                self.drained[shard.0 as usize] = true;
+                Stopping::No
+            }
+            Ok(Event::Ended(shard, result)) => {
+                self.ended[shard.0 as usize] = true;
+                if let Err(reason) = result {
+                    self.failure.get_or_insert(ProcessError::Shard { shard, reason });
+                }
+                Stopping::Ended
+            }
+        }
+    }
+
+    fn all_drained(&self) -> bool {
+        self.drained.iter().zip(&self.ended).all(|(drained, ended)| *drained || *ended)
+    }
+
+    /// Shards whose thread has not ended.
+    fn waiting(&self) -> usize {
+        self.ended.iter().filter(|ended| !**ended).count()
+    }
+}
+
+/// What an event means for whoever waits.
+enum Stopping {
+    No,
+    Signal,
+    Ended,
+    Late,
+}
+
+fn tell(receivers: &mut [Option<oneshot::Sender<()>>]) {
+    for receiver in receivers {
+        if let Some(receiver) = receiver.take() {
+            let _ = receiver.send(()); // a shard that has ended needs no telling
+        }
+    }
+}
