@@ -291,7 +291,7 @@ impl<R: Runtime> Writes for Distributor<R> {
         let refused =
             |error: IngestError| HttpFailure { status: error.status, failure: error.failure };
         self.budget.admit(upload.body.len() as u64)?;
-        let _held = self.budget.hold(upload.body.len() as u64);
+        let held = self.budget.hold(upload.body.len() as u64);
         let mut conversion = Conversion::begin(IngestRequest {
             query: upload.query,
             content_type: upload.content_type,
@@ -308,6 +308,7 @@ impl<R: Runtime> Writes for Distributor<R> {
         let Some(IngestPush { labels, naming, profile, origin }) = conversion.finish() else {
             return Ok(());
         };
+        drop(held); // `push_profiles` accounts the profile from here on
         let pushed = PushedProfile { labels: Rc::new(labels), naming, profile };
         let outcome = self.push_profiles(&tenant, vec![pushed]).await;
         outcome.map_err(|failure| refused(IngestError::of_push(origin, failure)))

@@ -82,28 +82,20 @@ impl WriteCounters {
         for (tenant, row) in &*self.received.borrow() {
             let labels = || vec![("tenant", tenant.clone())];
             add("pyroscope_distributor_profiles_received_total", labels(), row.profiles);
-            // Histograms in Pyroscope; its dashboards use their sums and counts.
-            let summaries = [
-                (
-                    "pyroscope_distributor_received_samples_sum",
-                    "pyroscope_distributor_received_samples_count",
-                    row.samples,
-                ),
-                (
-                    "pyroscope_distributor_received_compressed_bytes_sum",
-                    "pyroscope_distributor_received_compressed_bytes_count",
-                    row.compressed_bytes,
-                ),
-                (
-                    "pyroscope_distributor_received_decompressed_bytes_sum",
-                    "pyroscope_distributor_received_decompressed_bytes_count",
-                    row.decompressed_bytes,
-                ),
-            ];
-            for (sum_name, count_name, sum) in summaries {
-                add(sum_name, labels(), sum);
-                add(count_name, labels(), row.profiles);
-            }
+            add("pyroscope_distributor_received_samples_sum", labels(), row.samples);
+            add("pyroscope_distributor_received_samples_count", labels(), row.profiles);
+            add(
+                "pyroscope_distributor_received_compressed_bytes_sum",
+                labels(),
+                row.compressed_bytes,
+            );
+            add("pyroscope_distributor_received_compressed_bytes_count", labels(), row.profiles);
+            add(
+                "pyroscope_distributor_received_decompressed_bytes_sum",
+                labels(),
+                row.decompressed_bytes,
+            );
+            add("pyroscope_distributor_received_decompressed_bytes_count", labels(), row.profiles);
         }
         for ((reason, tenant), row) in &*self.discarded.borrow() {
             let labels = || vec![("reason", (*reason).to_owned()), ("tenant", tenant.clone())];
