@@ -23,6 +23,8 @@ pub use levels::flame_graph;
 pub use tree::{NO_PARENT, PartError, Tree};
 pub use tree_bytes::tree_bytes;
 
+pub(crate) use layout::{settled_total_min, totals};
+
 /// Name of what truncation folds together.
 pub const OTHER: &str = "other";
 

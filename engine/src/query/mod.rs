@@ -1,10 +1,17 @@
 //! What is asked of profiles: selecting on a shard, merging the parts of shards, answering.
 
 pub mod intern;
+mod merged_profile;
 mod request;
+mod select;
 mod time_series;
 mod timeline;
 
+pub use merged_profile::{MergedProfile, Shape};
 pub use request::{Range, RequestError, flame_graph_nodes, step_ms};
+pub use select::Select;
 pub use time_series::{Aggregation, TimeSeries};
 pub use timeline::{Timeline, timeline_step_s};
+
+#[cfg(test)]
+pub(crate) mod tests;

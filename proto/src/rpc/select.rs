@@ -102,8 +102,8 @@ pub enum SelectReply {
     Points(Vec<PointsPart>),
     /// Function-name tree.
     Tree(TreePart),
-    /// Location tree.
-    Profile(ProfilePart),
+    /// Location trees, one of each partition that has a profile in range (though none of its stacks may be asked for).
+    Profile(Vec<ProfilePart>),
     /// Data of a tenant.
     Stats(StatsPart),
     /// This shard could not answer (recovery is running, the query is too large, …).

@@ -1,0 +1,284 @@
+//! One shard's part of a read: a pass over the heads of some tenants, some rows at a time.
+//!
+//! ```text
+//! for each head:   series ─ matchers, time ─► those wanted ─► rows (headers, samples if need be) ─► what the head adds
+//!                  (labels alone answer most label queries)
+//! ```
+//! Holds: a row counts when its time, in whole milliseconds, lies in the range, both ends included, and it was visible when the
+//! pass reached its head. A series is in range when it has such a row; its least and greatest time mostly tell. Label queries
+//! never touch samples, totals never touch stacks unless a call site is asked for.
+//! Between two steps anything may be appended. Not here: merging the parts of shards ([`crate::flamegraph`],
+//! [`super::TimeSeries`]); validation of requests ([`super::Range`]).
+
+mod call_site;
+mod labels;
+mod points;
+mod profile;
+mod stats;
+mod tree;
+
+use proto::rpc::select::{MatcherText, SelectReply, SelectRequest, Selection};
+use proto::rpc::{Code, Failure};
+
+use crate::hash::HashSecret;
+use crate::head::{Cursor, Head, Heads, Row, Series, SeriesId};
+use crate::labels::Matcher;
+use crate::profile::Step;
+use crate::tenant::{PartitionKey, TenantId};
+
+/// Values read in a step at most, 5–10 ns each. (A step ends at a row's end: it may read one row of 16,000 more.)
+const STEP_VALUES_MAX: usize = 64 << 10;
+
+/// Series looked at in a step at most; each is asked every matcher, 10–500 ns each.
+const STEP_SERIES_MAX: usize = 512;
+
+/// Heads looked at in a step at most.
+const STEP_HEADS_MAX: usize = 64;
+
+/// A read of one shard under way.
+#[derive(Debug)]
+pub struct Select {
+    tenants: std::vec::IntoIter<TenantId>,
+    tenant: Option<TenantId>,
+    after: Option<PartitionKey>,
+    filter: Filter,
+    visit: Option<Visit>,
+    sink: Box<dyn Sink>,
+}
+
+/// Which series and rows are wanted.
+#[derive(Debug)]
+struct Filter {
+    matchers: Vec<Matcher>,
+    from_ns: i64,
+    until_ns: i64,
+}
+
+/// What is made of the series and rows of heads. One head is visited at a time.
+trait Sink: std::fmt::Debug {
+    /// A matching series of the head being visited; with a row in range for sure, or perhaps. Says whether its rows are wanted.
+    fn series(&mut self, id: SeriesId, series: &Series, presence: Presence) -> bool;
+
+    /// A row of a wanted series; gives the number of values read of it.
+    fn row(&mut self, head: &Head, row: &Row<'_>) -> usize;
+
+    /// Before the rows of a head that has wanted series: prepares for them.
+    fn begin_rows(&mut self, head: &Head) -> Step {
+        let _ = head;
+        Step::Done
+    }
+
+    /// Whether no more rows of the head need to be read.
+    fn has_enough(&self) -> bool {
+        false
+    }
+
+    /// Behind the rows of a head, in steps.
+    fn end_rows(&mut self, head: &Head) -> Step {
+        let _ = head;
+        Step::Done
+    }
+
+    /// The answer, behind all heads.
+    fn reply(self: Box<Self>) -> SelectReply;
+}
+
+/// Whether a series has a row in range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Presence {
+    /// Its least or greatest time lies in it.
+    Sure,
+    /// It has rows before and behind.
+    Unsure,
+}
+
+/// The head being visited.
+#[derive(Debug)]
+struct Visit {
+    key: PartitionKey,
+    phase: Phase,
+    /// By series: whether its rows are wanted.
+    wanted: Vec<bool>,
+    any_wanted: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Series,
+    Begin(Cursor),
+    Rows(Cursor),
+    End,
+}
+
+impl Select {
+    /// Prepares a read. Fails where a tenant, a matcher or a label is not what the querier would send.
+    pub fn new(request: SelectRequest, secret: &HashSecret) -> Result<Self, Failure> {
+        let (selection, sink): (Selection, Box<dyn Sink>) = match request {
+            SelectRequest::Series { selection, label_names } => {
+                (selection, Box::new(labels::Labels::sets(label_names)))
+            }
+            SelectRequest::LabelNames(selection) => (selection, Box::new(labels::Labels::names())),
+            SelectRequest::LabelValues { selection, name } => {
+                (selection, Box::new(labels::Labels::values(name)))
+            }
+            SelectRequest::Points { selection, grid_start_ms, step_ms, group_by, call_site } => {
+                if step_ms < 1 {
+                    return Err(invalid("step must be >= 1ms".to_owned()));
+                }
+                let grid =
+                    points::Grid { start_ms: grid_start_ms, step_ms, end_ms: selection.end_ms };
+                (selection, Box::new(points::Points::new(grid, group_by, call_site)))
+            }
+            SelectRequest::Tree { selection, call_site } => {
+                (selection, Box::new(tree::FunctionTree::new(secret, call_site)))
+            }
+            SelectRequest::Profile { selection, call_site } => {
+                (selection, Box::new(profile::Profiles::new(call_site)))
+            }
+            SelectRequest::Stats { tenant } => {
+                let selection = Selection {
+                    tenants: vec![tenant],
+                    matchers: Vec::new(),
+                    start_ms: i64::MIN,
+                    end_ms: i64::MAX,
+                };
+                (selection, Box::new(stats::Stats::default()))
+            }
+        };
+        let tenants = selection.tenants.iter().map(|id| TenantId::parse(id));
+        let tenants = tenants.collect::<Result<Vec<_>, _>>().map_err(|e| invalid(e.to_string()))?;
+        Ok(Self {
+            tenants: tenants.into_iter(),
+            tenant: None,
+            after: None,
+            filter: Filter {
+                matchers: compiled(selection.matchers)?,
+                from_ns: selection.start_ms.saturating_mul(1_000_000),
+                until_ns: selection.end_ms.saturating_mul(1_000_000).saturating_add(999_999),
+            },
+            visit: None,
+            sink,
+        })
+    }
+
+    /// Reads some more, well under a millisecond; the answer when nothing is left.
+    pub fn step(&mut self, heads: &Heads) -> Option<SelectReply> {
+        for _ in 0..STEP_HEADS_MAX {
+            if self.visit.is_none() && !self.find_head(heads) {
+                let nothing: Box<dyn Sink> = Box::new(stats::Stats::default());
+                return Some(std::mem::replace(&mut self.sink, nothing).reply());
+            }
+            let Some(visit) = &mut self.visit else { continue };
+            let head = heads.get(&visit.key).expect("heads stay while the shard lives");
+            let looked_at = head.series().len();
+            if visit.step(head, &self.filter, self.sink.as_mut()) == Step::More {
+                return None;
+            }
+            let read_rows = visit.any_wanted;
+            self.after = self.visit.take().map(|visit| visit.key);
+            if read_rows || looked_at > STEP_SERIES_MAX / 8 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Goes to the next head, of the next tenant if need be; `false` behind the last.
+    fn find_head(&mut self, heads: &Heads) -> bool {
+        loop {
+            if let Some(tenant) = &self.tenant
+                && let Some((key, _)) = heads.of_tenant_after(tenant, self.after.as_ref()).next()
+            {
+                self.visit = Some(Visit {
+                    key: key.clone(),
+                    phase: Phase::Series,
+                    wanted: Vec::new(),
+                    any_wanted: false,
+                });
+                return true;
+            }
+            self.after = None;
+            self.tenant = self.tenants.next();
+            if self.tenant.is_none() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Visit {
+    fn step(&mut self, head: &Head, filter: &Filter, sink: &mut dyn Sink) -> Step {
+        match &mut self.phase {
+            Phase::Series => {
+                let until = head.series().len().min(self.wanted.len() + STEP_SERIES_MAX);
+                for at in self.wanted.len()..until {
+                    let series = &head.series()[at];
+                    let wanted = filter
+                        .presence(series)
+                        .is_some_and(|presence| sink.series(SeriesId(at as u32), series, presence));
+                    self.any_wanted |= wanted;
+                    self.wanted.push(wanted);
+                }
+                if until < head.series().len() {
+                    return Step::More;
+                }
+                if !self.any_wanted {
+                    return Step::Done;
+                }
+                self.phase = Phase::Begin(head.cursor());
+                Step::More
+            }
+            Phase::Begin(cursor) => {
+                let cursor = *cursor;
+                if sink.begin_rows(head) == Step::Done {
+                    self.phase = Phase::Rows(cursor);
+                }
+                Step::More
+            }
+            Phase::Rows(cursor) => {
+                let wanted = &self.wanted;
+                let step = head.scan(
+                    filter.from_ns,
+                    filter.until_ns,
+                    cursor,
+                    STEP_VALUES_MAX,
+                    // A series that came later has no row before the cursor's end.
+                    |row| match wanted.get(row.series.0 as usize) {
+                        Some(true) => sink.row(head, &row),
+                        _ => 0,
+                    },
+                );
+                if step == Step::Done || sink.has_enough() {
+                    self.phase = Phase::End;
+                }
+                Step::More
+            }
+            Phase::End => sink.end_rows(head),
+        }
+    }
+}
+
+impl Filter {
+    /// Whether a series may have rows in range; `None` when it has none, or does not match.
+    fn presence(&self, series: &Series) -> Option<Presence> {
+        if series.rows_count == 0
+            || series.time_ns_max < self.from_ns
+            || series.time_ns_min > self.until_ns
+            || !self.matchers.iter().all(|m| m.matches(series.labels.get(m.name())))
+        {
+            return None;
+        }
+        let within = self.from_ns..=self.until_ns;
+        let sure = within.contains(&series.time_ns_min) || within.contains(&series.time_ns_max);
+        Some(if sure { Presence::Sure } else { Presence::Unsure })
+    }
+}
+
+fn compiled(matchers: Vec<MatcherText>) -> Result<Vec<Matcher>, Failure> {
+    let matchers = matchers.into_iter().map(Matcher::from_text);
+    matchers.collect::<Result<Vec<_>, _>>().map_err(|error| invalid(error.to_string()))
+}
+
+fn invalid(message: String) -> Failure {
+    Failure { code: Code::InvalidArgument, reason: "", message }
+}

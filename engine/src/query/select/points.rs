@@ -1,0 +1,151 @@
+//! Sums on a time grid, by group.
+
+use std::collections::BTreeMap;
+
+use proto::rpc::select::{PointsPart, SelectReply};
+
+use super::call_site::CallSite;
+use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use crate::profile::Step;
+
+/// Grid points, Unix milliseconds: the point at `t` stands for `(t - step, t]`, the first one for all before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grid {
+    pub(super) start_ms: i64,
+    pub(super) step_ms: i64,
+    /// No point lies behind this.
+    pub(super) end_ms: i64,
+}
+
+impl Grid {
+    /// The point that a time belongs to.
+    fn point_of(self, time_ms: i64) -> Option<i64> {
+        let distance = i128::from(time_ms) - i128::from(self.start_ms);
+        let step = i128::from(self.step_ms);
+        if distance <= 0 {
+            // The range read begins one whole step early, its first millisecond included (as in Pyroscope).
+            return (self.start_ms <= self.end_ms).then_some(self.start_ms);
+        }
+        let steps = distance.div_euclid(step) + i128::from(distance.rem_euclid(step) != 0);
+        let point = i64::try_from(i128::from(self.start_ms) + steps * step).ok()?;
+        (point <= self.end_ms).then_some(point)
+    }
+}
+
+/// Adds the totals of rows up; reads stacks only for a call site.
+#[derive(Debug)]
+pub(super) struct Points {
+    grid: Grid,
+    group_by: Vec<String>,
+    call_site: CallSite,
+    groups: BTreeMap<Vec<(String, String)>, usize>,
+    /// By group: (point, sum, profiles). Rows mostly come in the order of time, so an entry is mostly the last one's.
+    points: Vec<Vec<(i64, i64, u64)>>,
+    /// By series of the head being visited.
+    group_of: Vec<usize>,
+}
+
+impl Points {
+    pub(super) fn new(grid: Grid, mut group_by: Vec<String>, call_site: Vec<String>) -> Self {
+        group_by.sort();
+        group_by.dedup();
+        Self {
+            grid,
+            group_by,
+            call_site: CallSite::new(call_site),
+            groups: BTreeMap::new(),
+            points: Vec::new(),
+            group_of: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Points {
+    fn series(&mut self, id: SeriesId, series: &Series, _presence: Presence) -> bool {
+        let labels: Vec<_> = self
+            .group_by
+            .iter()
+            .filter_map(|name| Some((name.clone(), series.labels.get(name)?.to_owned())))
+            .collect();
+        let next = self.points.len();
+        let group = *self.groups.entry(labels).or_insert(next);
+        if group == next {
+            self.points.push(Vec::new());
+        }
+        self.group_of.resize(id.0 as usize, usize::MAX); // those between are not wanted
+        self.group_of.push(group);
+        true
+    }
+
+    fn begin_rows(&mut self, head: &Head) -> Step {
+        self.call_site.step(head.symbols(), head.symbols().nodes_count())
+    }
+
+    fn row(&mut self, _head: &Head, row: &Row<'_>) -> usize {
+        let Some(point) = self.grid.point_of(row.time_ns.div_euclid(1_000_000)) else { return 0 };
+        let (mut sum, mut read) = (row.total, 0);
+        if !self.call_site.is_everywhere() {
+            sum = 0;
+            read = row.for_each_sample(|node, value| {
+                if self.call_site.contains(node) {
+                    sum = sum.saturating_add(value);
+                }
+            });
+            if sum == 0 {
+                return read;
+            }
+        }
+        let points = &mut self.points[self.group_of[row.series.0 as usize]];
+        match points.last_mut() {
+            Some(last) if last.0 == point => {
+                last.1 = last.1.saturating_add(sum);
+                last.2 += 1;
+            }
+            _ => points.push((point, sum, 1)),
+        }
+        read
+    }
+
+    fn end_rows(&mut self, _head: &Head) -> Step {
+        self.call_site.reset();
+        self.group_of.clear();
+        Step::Done
+    }
+
+    fn reply(mut self: Box<Self>) -> SelectReply {
+        let mut parts = Vec::with_capacity(self.groups.len());
+        for (labels, group) in self.groups {
+            let points = &mut self.points[group];
+            points.sort_by_key(|(time, ..)| *time);
+            points.dedup_by(|later, first| {
+                let same = later.0 == first.0;
+                if same {
+                    first.1 = first.1.saturating_add(later.1);
+                    first.2 += later.2;
+                }
+                same
+            });
+            if !points.is_empty() {
+                parts.push(PointsPart { labels, points: std::mem::take(points) });
+            }
+        }
+        SelectReply::Points(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_stands_for_the_step_that_ends_in_it() {
+        let grid = Grid { start_ms: 7, step_ms: 10, end_ms: 52 };
+        let points = [-3, -2, 7, 8, 17, 18, 47, 48, 52].map(|time| grid.point_of(time));
+        assert_eq!(
+            points,
+            [Some(7), Some(7), Some(7), Some(17), Some(17), Some(27), Some(47), None, None]
+        );
+        let huge = Grid { start_ms: i64::MIN, step_ms: i64::MAX, end_ms: i64::MAX };
+        assert_eq!(huge.point_of(i64::MAX), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! Location trees with all their symbols, one of each head.
+
+use proto::rpc::select::{ProfilePart, SelectReply};
+
+use super::call_site::CallSite;
+use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use crate::profile::Step;
+use crate::symbols::{NodeId, PartExport};
+
+/// Nodes filtered in a step at most, some nanoseconds each.
+const STEP_NODES_MAX: usize = 128 << 10;
+
+/// Sums values by node of one head, then takes out what they need of its symbols.
+#[derive(Debug)]
+pub(super) struct Profiles {
+    call_site: CallSite,
+    values: Vec<i64>,
+    filtered: usize,
+    export: Option<PartExport>,
+    /// Whether a row of the head being visited was read: no row and no value are told apart by who asks.
+    has_rows: bool,
+    parts: Vec<ProfilePart>,
+}
+
+impl Profiles {
+    pub(super) fn new(call_site: Vec<String>) -> Self {
+        Self {
+            call_site: CallSite::new(call_site),
+            values: Vec::new(),
+            filtered: 0,
+            export: None,
+            has_rows: false,
+            parts: Vec::new(),
+        }
+    }
+}
+
+impl Sink for Profiles {
+    fn series(&mut self, _id: SeriesId, _series: &Series, _presence: Presence) -> bool {
+        true
+    }
+
+    fn begin_rows(&mut self, head: &Head) -> Step {
+        // Rows behind the cursor name only nodes that exist now.
+        if self.values.is_empty() {
+            self.values = vec![0; head.symbols().nodes_count()];
+        }
+        self.call_site.step(head.symbols(), self.values.len())
+    }
+
+    fn row(&mut self, _head: &Head, row: &Row<'_>) -> usize {
+        self.has_rows = true;
+        row.add_samples(&mut self.values)
+    }
+
+    fn end_rows(&mut self, head: &Head) -> Step {
+        let symbols = head.symbols();
+        let Some(export) = &mut self.export else {
+            let count = if self.call_site.is_everywhere() { 0 } else { self.values.len() };
+            let until = count.min(self.filtered + STEP_NODES_MAX);
+            for node in self.filtered..until {
+                if !self.call_site.contains(NodeId(node as u32)) {
+                    self.values[node] = 0;
+                }
+            }
+            self.filtered = until;
+            if until == count {
+                self.export = Some(PartExport::new(symbols, std::mem::take(&mut self.values)));
+            }
+            return Step::More;
+        };
+        if export.step(symbols) == Step::More {
+            return Step::More;
+        }
+        let part = self.export.take().expect("it was just stepped").finish();
+        if std::mem::take(&mut self.has_rows) {
+            self.parts.push(part);
+        }
+        self.call_site.reset();
+        self.filtered = 0;
+        Step::Done
+    }
+
+    fn reply(self: Box<Self>) -> SelectReply {
+        SelectReply::Profile(self.parts)
+    }
+}
