@@ -5,5 +5,6 @@
 //! ```
 
 pub mod distributor;
+pub mod ingester;
 pub mod rates;
 pub mod write_counters;

@@ -1,0 +1,291 @@
+//! The owner's side of a write: one worker a shard turns received bytes into a log record and rows of a head.
+//!
+//! ```text
+//! queue ─► intake (inflate, decode, check, admit) ─► log.append ─► head rows ─┐
+//!                                                     └─► fdatasync ──────────┴─► reply
+//! ```
+//! One profile at a time, so its scratch is reused and a head has one writer; the worker gives way between steps and does not
+//! wait for the disk: the next profile is decoded while the group of the last one syncs. What the intake refuses leaves no
+//! trace; what the log takes is in the head before its reply. Records of earlier runs take the same way without the checks
+//! and without the log.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::hash::HashSecret;
+use engine::head::{Append, Heads};
+use engine::labels::LabelSet;
+use engine::limits::Limits;
+use engine::profile::{Admission, Intake, IntakeStep, PushFacts, Step};
+use engine::route::home_shard_of;
+use engine::tenant::{PartitionKey, TenantId};
+use engine::wal::{Record, RecordRef};
+use futures_channel::mpsc;
+use futures_util::StreamExt;
+use proto::rpc::append::{AppendReply, AppendRequest, RateRequest, ReplayReply, ReplayRequest};
+use proto::rpc::{Code, Failure, Reply, Request};
+
+use crate::budget::ShardBudget;
+use crate::component::distributor::claimed_profile_bytes;
+use crate::component::write_counters::WriteCounters;
+use crate::mesh::{Mesh, Responder};
+use crate::runtime::{Class, Runtime};
+use crate::wal::Log;
+
+/// Received bytes that may wait for one shard's ingester: about a second of its work. Above it pushes get 429.
+pub const INGEST_QUEUE_BYTES_MAX: u64 = 64 << 20;
+
+/// What the worker needs.
+#[derive(Debug)]
+pub struct Ingester<R: Runtime> {
+    /// Runtime of the shard.
+    pub rt: R,
+    /// To the tenants' home shards.
+    pub mesh: Mesh,
+    /// Limits of every tenant.
+    pub limits: Arc<Limits>,
+    /// Memory of the process.
+    pub budget: ShardBudget,
+    /// What is counted.
+    pub counters: Rc<WriteCounters>,
+    /// Heads of the shard.
+    pub heads: Rc<RefCell<Heads>>,
+    /// Log of the shard.
+    pub log: Log<R>,
+}
+
+/// The way to a shard's worker.
+#[derive(Clone, Debug)]
+pub struct IngestQueue {
+    jobs: mpsc::UnboundedSender<Job>,
+    counters: Rc<WriteCounters>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Append(AppendRequest, Responder),
+    Replay(ReplayRequest, Responder),
+}
+
+impl IngestQueue {
+    /// Queues a profile, or refuses it when too much waits already.
+    pub fn append(&self, request: AppendRequest, responder: Responder) {
+        let bytes = request.profile.len() as u64;
+        let queued = self.counters.queue_bytes.get();
+        if queued > 0 && queued + bytes > INGEST_QUEUE_BYTES_MAX {
+            let message = format!(
+                "{queued} bytes wait to be ingested; limit {INGEST_QUEUE_BYTES_MAX}; retry later"
+            );
+            self.counters.count_discarded(
+                &request.tenant,
+                "ingest_queue_full",
+                request.profile.len(),
+            );
+            let failure =
+                Failure { code: Code::ResourceExhausted, reason: "ingest_queue_full", message };
+            return responder.reply(Reply::Append(AppendReply::Refused(failure)));
+        }
+        self.counters.queue_bytes.set(queued + bytes);
+        self.counters.queue_profiles.set(self.counters.queue_profiles.get() + 1);
+        self.send(Job::Append(request, responder));
+    }
+
+    /// Queues records of an earlier run; recovery bounds how many are under way.
+    pub fn replay(&self, request: ReplayRequest, responder: Responder) {
+        self.send(Job::Replay(request, responder));
+    }
+
+    fn send(&self, job: Job) {
+        // The worker lives as long as the shard; a job for a stopping shard dies with its responder.
+        let _ = self.jobs.unbounded_send(job);
+    }
+}
+
+impl<R: Runtime> Ingester<R> {
+    /// Starts the shard's worker and gives the way to it. `secret` keys the tables of its scratch.
+    pub fn start(self, secret: HashSecret) -> IngestQueue {
+        let (jobs, waiting) = mpsc::unbounded();
+        let queue = IngestQueue { jobs, counters: Rc::clone(&self.counters) };
+        let worker = Worker { intake: Intake::with_secret(secret), append: Append::default() };
+        self.rt.clone().spawn(Class::Ingest, self.run(worker, waiting));
+        queue
+    }
+
+    async fn run(self, mut worker: Worker, mut waiting: mpsc::UnboundedReceiver<Job>) {
+        while let Some(job) = waiting.next().await {
+            match job {
+                Job::Append(request, responder) => {
+                    self.counters
+                        .queue_bytes
+                        .set(self.counters.queue_bytes.get() - request.profile.len() as u64);
+                    self.counters.queue_profiles.set(self.counters.queue_profiles.get() - 1);
+                    self.append(&mut worker, request, responder).await;
+                }
+                Job::Replay(request, responder) => {
+                    let reply = self.replay(&mut worker, request).await;
+                    responder.reply(Reply::Replay(reply));
+                }
+            }
+            let kept = self.heads.borrow().bytes_held()
+                + worker.intake.bytes_held()
+                + worker.append.bytes_held();
+            self.budget.set_kept(kept as u64);
+            self.budget.set_log(self.log.metrics().pending_bytes.get() as u64);
+            self.rt.yield_if_needed().await;
+        }
+    }
+
+    async fn append(&self, worker: &mut Worker, mut request: AppendRequest, responder: Responder) {
+        let received_bytes = request.profile.len();
+        let admission = match self.admit(worker, &mut request).await {
+            Ok(Ok(admission)) => admission,
+            Ok(Err(reason)) => {
+                self.counters.count_discarded(&request.tenant, reason, received_bytes);
+                return responder.reply(Reply::Append(AppendReply::Dropped { reason }));
+            }
+            Err(failure) => {
+                self.counters.count_discarded(&request.tenant, failure.reason, received_bytes);
+                return responder.reply(Reply::Append(AppendReply::Refused(failure)));
+            }
+        };
+        let tenant =
+            TenantId::parse(&request.tenant).expect("the distributor routed a checked tenant id");
+        let partition = PartitionKey {
+            tenant,
+            service_name: request.service_name.into(),
+            split: request.split,
+        };
+        let record = RecordRef {
+            partition: &partition,
+            origin: request.origin,
+            seq: request.seq,
+            receive_time_ms: request.receive_time_ms,
+            admission: &admission,
+            profile: &request.profile,
+        };
+        let pending = match self.log.append(&record) {
+            Ok(pending) => pending,
+            Err(failure) => {
+                let tenant = partition.tenant.as_str();
+                self.counters.count_discarded(tenant, failure.reason, received_bytes);
+                return responder.reply(Reply::Append(AppendReply::Refused(failure)));
+            }
+        };
+        let inflated_bytes = worker.intake.inflated_bytes();
+        let samples_count = worker.intake.profile().samples_count();
+        self.counters.count_received(
+            partition.tenant.as_str(),
+            received_bytes,
+            inflated_bytes,
+            samples_count,
+        );
+        self.settle(
+            &partition.tenant,
+            inflated_bytes as u64,
+            claimed_profile_bytes(&request.profile),
+        );
+        self.apply(worker, &partition, &admission).await;
+        self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
+        self.rt.spawn(Class::Ingest, async move {
+            let outcome = pending.await;
+            let reply = outcome.map_or_else(AppendReply::InDoubt, |()| AppendReply::Stored);
+            responder.reply(Reply::Append(reply));
+        });
+    }
+
+    /// Decodes and checks; `Ok(Err(reason))` when nothing to store is left.
+    async fn admit(
+        &self,
+        worker: &mut Worker,
+        request: &mut AppendRequest,
+    ) -> Result<Result<Admission, &'static str>, Failure> {
+        self.budget.admit(0)?;
+        worker.intake.begin(
+            request.profile.clone(),
+            PushFacts {
+                labels: LabelSet::from_pairs(std::mem::take(&mut request.labels)),
+                naming: request.naming.take(),
+                limits: Arc::clone(&self.limits),
+                now_ms: request.receive_time_ms,
+            },
+        );
+        loop {
+            match worker.intake.step()? {
+                IntakeStep::More => self.rt.yield_if_needed().await,
+                IntakeStep::Admitted(admission) => return Ok(Ok(admission)),
+                IntakeStep::Dropped { reason } => return Ok(Err(reason)),
+            }
+        }
+    }
+
+    async fn apply(&self, worker: &mut Worker, key: &PartitionKey, admission: &Admission) {
+        worker.append.begin(&mut self.heads.borrow_mut(), key, worker.intake.profile(), admission);
+        loop {
+            let step = worker.append.step(
+                &mut self.heads.borrow_mut(),
+                worker.intake.profile(),
+                admission,
+            );
+            match step {
+                Step::More => self.rt.yield_if_needed().await,
+                Step::Done => return,
+            }
+        }
+    }
+
+    /// Charges what a profile was larger than its trailer claimed.
+    fn settle(&self, tenant: &TenantId, inflated_bytes: u64, claimed_bytes: u64) {
+        let bytes = inflated_bytes.saturating_sub(claimed_bytes);
+        if bytes == 0 {
+            return;
+        }
+        let (mesh, home) = (self.mesh.clone(), home_shard_of(tenant, self.mesh.shards_count()));
+        let request = RateRequest { tenant: tenant.as_str().to_owned(), bytes, settle: true };
+        self.rt.spawn(Class::Rpc, async move {
+            // A full mesh loses this correction: the tenant was charged its claim already.
+            let _ = mesh.call(home, Request::Rate(request)).await;
+        });
+    }
+
+    async fn replay(&self, worker: &mut Worker, request: ReplayRequest) -> ReplayReply {
+        for bytes in request.records {
+            if let Err(text) = self.replay_one(worker, &bytes).await {
+                return ReplayReply::Damaged(text);
+            }
+            self.counters.profiles_replayed.set(self.counters.profiles_replayed.get() + 1);
+            self.rt.yield_if_needed().await;
+        }
+        ReplayReply::Done
+    }
+
+    async fn replay_one(&self, worker: &mut Worker, bytes: &Bytes) -> Result<(), String> {
+        let record = Record::decode(bytes).map_err(|error| error.to_string())?;
+        let Record { partition, origin, seq, admission, profile, receive_time_ms: _ } = record;
+        let identity = || {
+            let (tenant, service) = (&partition.tenant, &partition.service_name);
+            format!("record {seq} of origin {origin:032x} (tenant {tenant}, service {service})")
+        };
+        worker.intake.begin_replay(profile, admission);
+        let admission = loop {
+            match worker.intake.step() {
+                Ok(IntakeStep::More) => self.rt.yield_if_needed().await,
+                Ok(IntakeStep::Admitted(admission)) => break admission,
+                Ok(IntakeStep::Dropped { reason }) => {
+                    return Err(format!("{}: nothing to store ({reason})", identity()));
+                }
+                Err(failure) => return Err(format!("{}: {}", identity(), failure.message)),
+            }
+        };
+        self.apply(worker, &partition, &admission).await;
+        Ok(())
+    }
+}
+
+/// Scratch of the worker, reused for every profile.
+#[derive(Debug)]
+struct Worker {
+    intake: Intake,
+    append: Append,
+}
