@@ -3,6 +3,9 @@
 //! glommio leaks an eventfd per executor, so the tests share two executors that live as long as the test binary.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[path = "runtime/suite.rs"]
+mod suite;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
@@ -89,6 +92,13 @@ where
     });
     worker.jobs.lock().unwrap().unbounded_send(job).unwrap();
     result.recv_timeout(Duration::from_mins(1)).expect("the job ended (a panic or a hang if not)")
+}
+
+#[test]
+fn every_law_of_the_runtime_traits_holds() {
+    on(&workers()[0], |rt| async move {
+        suite::check(rt, "suite", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
+    });
 }
 
 #[test]

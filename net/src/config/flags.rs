@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::value::{boolean, duration, float, integer, milliseconds, size};
-use super::{Config, LogFormat, LogLevel, RuntimeKind, WalAck};
+use super::{Config, LogFormat, LogLevel, RuntimeKind};
+use crate::wal::Ack;
 
 /// One flag.
 #[derive(Debug)]
@@ -343,8 +344,7 @@ pub static FLAGS: &[Flag] = &[
         "wal.ack",
         Text,
         "fsync",
-        wal.ack =
-            |value: &str| word(value, &[("fsync", WalAck::Fsync), ("memory", WalAck::Memory)]),
+        wal.ack = |value: &str| word(value, &[("fsync", Ack::Fsync), ("memory", Ack::Memory)]),
         "When a push is acknowledged: fsync, when it is synced to disk; memory, before that, so that a crash may lose it."
     ),
     flag!(

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use engine::limits::Limits;
 
+use crate::wal;
+
 pub use docs::reference_page;
 pub use flags::{FLAGS, Flag, Kind};
 pub use memory::memory_limit_default;
@@ -37,7 +39,7 @@ pub struct Config {
     /// Where blocks go; only `filesystem` exists.
     pub storage_backend: String,
     /// The write-ahead log.
-    pub wal: WalConfig,
+    pub wal: wal::Settings,
     /// Limit of what is accounted, bytes; 0: a share of the machine's or container's memory.
     pub memory_limit_bytes: u64,
     /// The process's own log lines.
@@ -74,24 +76,6 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// Connections of the process; 0: no limit but the built-in one of each shard.
     pub connections_max: usize,
-}
-
-/// The log's settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WalConfig {
-    /// Length of a WAL segment, bytes.
-    pub segment_bytes: u64,
-    /// When a push is acknowledged.
-    pub ack: WalAck,
-}
-
-/// When a push is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WalAck {
-    /// When its record is synced.
-    Fsync,
-    /// When its record is in memory: a crash of the machine or the process may lose it.
-    Memory,
 }
 
 /// The process's own log lines.
@@ -140,7 +124,7 @@ impl Default for Config {
             },
             multitenancy_enabled: false,
             storage_backend: "filesystem".to_owned(),
-            wal: WalConfig { segment_bytes: 64 << 20, ack: WalAck::Fsync },
+            wal: wal::Settings::default(),
             memory_limit_bytes: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
             limits: Limits::default(),
@@ -148,26 +132,21 @@ impl Default for Config {
     }
 }
 
-/// Least length of a WAL segment, bytes: a log of shorter ones is busy preparing the next. No record is larger than a segment.
-pub const WAL_SEGMENT_BYTES_MIN: u64 = 1 << 20;
-
-/// Greatest length of a WAL segment, bytes: it is zeroed ahead, and twice this lies on disk for every shard.
-pub const WAL_SEGMENT_BYTES_MAX: u64 = 4 << 30;
-
 /// A setting that this version cannot serve.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("-{flag}={value}: {reason}")]
 pub struct Unsupported {
     flag: &'static str,
     value: String,
-    reason: &'static str,
+    reason: String,
 }
 
 impl Config {
     /// Refuses what is legal and not built yet, and values that fit no machine.
     pub fn check(&self) -> Result<(), Unsupported> {
-        let refused =
-            |flag, value: &str, reason| Err(Unsupported { flag, value: value.to_owned(), reason });
+        let refused = |flag, value: &str, reason: &str| {
+            Err(Unsupported { flag, value: value.to_owned(), reason: reason.to_owned() })
+        };
         if self.target != "all" {
             return refused("target", &self.target, "only target all is built so far");
         }
@@ -180,10 +159,8 @@ impl Config {
                 "the portable runtime is not built yet, io_uring is needed (auto or uring)";
             return refused("runtime", "portable", reason);
         }
-        let segment_bytes = self.wal.segment_bytes;
-        if !(WAL_SEGMENT_BYTES_MIN..=WAL_SEGMENT_BYTES_MAX).contains(&segment_bytes) {
-            let reason = "a WAL segment has 1MiB to 4GiB";
-            return refused("wal.segment-bytes", &segment_bytes.to_string(), reason);
+        if let Err(reason) = self.wal.check() {
+            return refused("wal.segment-bytes", &self.wal.segment_bytes.to_string(), &reason);
         }
         if self.shards > crate::runtime::uring::cpu_plan::SHARDS_MAX {
             return refused("shards", &self.shards.to_string(), "at most 1024 shards");

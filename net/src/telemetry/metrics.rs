@@ -106,6 +106,30 @@ pub static METRICS: &[Metric] = &[
         "How often the shard did not tick for a second."),
     metric!(Gauge "pyrite_shard_up" { "shard" }
         "1 when the shard answered this scrape, else 0 and its metrics are missing."),
+    metric!(Gauge "pyrite_wal_age_seconds" { "shard" }
+        "Age of the oldest record that only the log holds."),
+    metric!(Counter "pyrite_wal_bytes_total" { "shard" }
+        "Bytes written to the log for groups of records, padding included."),
+    metric!(Counter "pyrite_wal_commit_seconds_total" { "shard" }
+        "Time spent in commits, from taking a group to its sync."),
+    metric!(Counter "pyrite_wal_commits_total" { "shard" }
+        "Groups of records written and synced."),
+    metric!(Gauge "pyrite_wal_group_bytes" { "shard" }
+        "Bytes of the last group, padding included."),
+    metric!(Gauge "pyrite_wal_group_records" { "shard" }
+        "Records of the last group."),
+    metric!(Gauge "pyrite_wal_longest_commit_seconds" { "shard" }
+        "The longest commit since the shard's start."),
+    metric!(Gauge "pyrite_wal_pending_bytes" { "shard" }
+        "Bytes of records taken and not synced yet."),
+    metric!(Counter "pyrite_wal_records_total" { "shard" }
+        "Records written and synced."),
+    metric!(Gauge "pyrite_wal_sealed" { "shard" }
+        "1 when a failed write or sync has ended the log: writes are refused until a restart."),
+    metric!(Gauge "pyrite_wal_segments" { "shard" }
+        "WAL segments begun in this run."),
+    metric!(Gauge "pyrite_wal_starved" { "shard" }
+        "1 while the disk has no room for the next WAL segment and writes are refused."),
     metric!(Gauge "pyroscope_build_info" { "version", "revision", "branch", "goversion" }
         "1, labelled with the version of the running program."),
     metric!(Counter "pyroscope_discarded_bytes_total" { "reason", "tenant" }
