@@ -12,5 +12,6 @@ pub mod mesh;
 pub mod process;
 pub mod readiness;
 pub mod runtime;
+pub mod shard;
 pub mod telemetry;
 pub mod wal;

@@ -98,6 +98,8 @@ pub static METRICS: &[Metric] = &[
         "Requests of the shard to other shards that wait for a reply."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
+    metric!(Gauge "pyrite_selects" { "shard" }
+        "Reads that the shard works on."),
     metric!(Counter "pyrite_shard_profiles_replayed_total" { "shard" }
         "Profiles that the shard put back from logs of earlier runs."),
     metric!(Counter "pyrite_shard_profiles_total" { "shard" }

@@ -1,0 +1,275 @@
+//! One shard: its heads, its log, its workers, and what answers its inbox.
+//!
+//! Everything here has this shard as its one owner. Generic over the runtime: production and the simulator start the same
+//! parts. Not here: sockets and the life of the process (`process`), the way between shards ([`crate::mesh`]).
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::hash::HashSecret;
+use engine::head::{HeadOptions, Heads};
+use engine::limits::Limits;
+use engine::profile::Step;
+use engine::query::Select;
+use proto::rpc::select::{SelectReply, SelectRequest};
+use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
+
+use crate::budget::ShardBudget;
+use crate::component::distributor::Distributor;
+use crate::component::ingester::{IngestQueue, Ingester};
+use crate::component::rates::Rates;
+use crate::component::write_counters::WriteCounters;
+use crate::mesh::{Inbox, Mesh, Responder};
+use crate::readiness::Readiness;
+use crate::runtime::{Class, Runtime};
+use crate::wal::Log;
+use crate::wal::recovery::{self, Progress, RecoveryError, Share};
+
+/// Reads that one shard works on at a time; more are refused with 429. Each holds dense sums as long as the largest head's tree.
+const SELECTS_MAX: usize = 256;
+
+/// How often open chunks are looked at for their age.
+const SEAL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often a recovering shard tells its progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a shard is started with.
+#[derive(Debug)]
+pub struct ShardSettings {
+    /// Limits of every tenant.
+    pub limits: Arc<Limits>,
+    /// This shard's part of the memory budget.
+    pub budget: ShardBudget,
+    /// When chunks are sealed.
+    pub heads: HeadOptions,
+    /// ULID of this shard's run: the origin of the profiles its distributor takes in.
+    pub origin: u128,
+    /// How far the shards' recovery is; reads wait for it.
+    pub readiness: Readiness,
+}
+
+/// A started shard.
+pub struct Shard<R: Runtime> {
+    rt: R,
+    mesh: Mesh,
+    budget: ShardBudget,
+    readiness: Readiness,
+    distributor: Distributor<R>,
+    queue: IngestQueue,
+    rates: Rates,
+    counters: Rc<WriteCounters>,
+    heads: Rc<RefCell<Heads>>,
+    secret: HashSecret,
+    log: Log<R>,
+    selects: Cell<usize>,
+    more_metrics: RefCell<Vec<MetricSource>>,
+}
+
+/// Adds samples of a part that only production has (sockets, the executor).
+pub type MetricSource = Box<dyn Fn() -> Vec<MetricSample>>;
+
+impl<R: Runtime> fmt::Debug for Shard<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("id", &self.mesh.own()).finish_non_exhaustive()
+    }
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Starts the workers and the inbound pump on `rt`.
+    pub fn start(
+        rt: R,
+        mesh: Mesh,
+        inbox: Inbox,
+        settings: ShardSettings,
+        log: Log<R>,
+    ) -> Rc<Self> {
+        let ShardSettings { limits, budget, heads, origin, readiness } = settings;
+        let counters = Rc::new(WriteCounters::default());
+        let secret = HashSecret::from_words(|| rt.next_u64());
+        let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
+        let shard = Rc::new(Self {
+            distributor: Distributor::new(
+                rt.clone(),
+                mesh.clone(),
+                origin,
+                Arc::clone(&limits),
+                budget.clone(),
+                Rc::clone(&counters),
+            ),
+            queue: Ingester::start(
+                Ingester {
+                    rt: rt.clone(),
+                    mesh: mesh.clone(),
+                    limits: Arc::clone(&limits),
+                    budget: budget.clone(),
+                    counters: Rc::clone(&counters),
+                    heads: Rc::clone(&heads),
+                    log: log.clone(),
+                },
+                secret.clone(),
+            ),
+            secret,
+            rates: Rates::new(limits),
+            selects: Cell::new(0),
+            more_metrics: RefCell::default(),
+            rt,
+            mesh,
+            budget,
+            readiness,
+            counters,
+            heads,
+            log,
+        });
+        let serving = Rc::clone(&shard);
+        shard.rt.spawn(Class::Rpc, async move {
+            let mesh = serving.mesh.clone();
+            mesh.pump(inbox, |request, responder| serving.serve(request, responder)).await;
+        });
+        let sealing = Rc::clone(&shard);
+        shard.rt.spawn(Class::Background, async move { sealing.seal_aged().await });
+        shard
+    }
+
+    /// Puts this shard's share of the logs of earlier runs back. Reads are served when every shard has.
+    pub async fn recover(&self, share: Share) -> Result<(), RecoveryError> {
+        let progress = Rc::new(Progress::default());
+        let ended = Rc::new(Cell::new(false));
+        self.tell_progress(Rc::clone(&progress), Rc::clone(&ended));
+        let outcome = recovery::recover(&self.rt, share, &self.mesh, &progress).await;
+        ended.set(true);
+        let recovered = outcome?;
+        let recovery::Recovered { logs, records, torn } = recovered;
+        if logs > 0 {
+            tracing::info!(shard = self.mesh.own().0, logs, records, torn, "recovered");
+        }
+        self.readiness.set_recovered(self.mesh.own());
+        Ok(())
+    }
+
+    fn tell_progress(&self, progress: Rc<Progress>, ended: Rc<Cell<bool>>) {
+        let (rt, readiness, own) = (self.rt.clone(), self.readiness.clone(), self.mesh.own());
+        self.rt.spawn(Class::Rpc, async move {
+            while !ended.get() {
+                readiness.set_progress(own, progress.done_bytes.get(), progress.total_bytes.get());
+                rt.sleep(PROGRESS_INTERVAL).await;
+            }
+        });
+    }
+
+    /// Writes and syncs what the log still holds. Appends are refused from here on.
+    pub async fn close(&self) -> Result<(), Failure> {
+        self.log.close().await
+    }
+
+    /// Adds a source of metrics.
+    pub fn add_metrics(&self, source: MetricSource) {
+        self.more_metrics.borrow_mut().push(source);
+    }
+
+    /// This shard's distributor: where pushes enter.
+    pub fn distributor(&self) -> &Distributor<R> {
+        &self.distributor
+    }
+
+    /// This shard's end of the mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    fn serve(self: &Rc<Self>, request: Request, responder: Responder) {
+        match request {
+            Request::Append(request) => self.queue.append(request, responder),
+            Request::Replay(request) => self.queue.replay(request, responder),
+            Request::Rate(request) => {
+                responder.reply(Reply::Rate(self.rates.serve(request, self.rt.now_ns())));
+            }
+            Request::Select(request) => self.select(request, responder),
+            Request::Metrics => responder.reply(Reply::Metrics(self.samples())),
+        }
+    }
+
+    fn select(self: &Rc<Self>, request: SelectRequest, responder: Responder) {
+        let running = self.selects.get();
+        let admitted = self.readiness.admit_read().and_then(|()| {
+            if running < SELECTS_MAX {
+                return Ok(());
+            }
+            Err(Failure {
+                code: Code::ResourceExhausted,
+                reason: "selects_limit",
+                message: format!(
+                    "shard works on {running} reads, limit {SELECTS_MAX}; retry later"
+                ),
+            })
+        });
+        if let Err(failure) = admitted {
+            return responder.reply(Reply::Select(SelectReply::Failed(failure)));
+        }
+        self.selects.set(running + 1);
+        let shard = Rc::clone(self);
+        self.rt.spawn(Class::Query, async move {
+            let reply = shard.run_select(request).await;
+            shard.selects.set(shard.selects.get() - 1);
+            responder.reply(Reply::Select(reply));
+        });
+    }
+
+    async fn run_select(&self, request: SelectRequest) -> SelectReply {
+        let mut select = match Select::new(request, &self.secret) {
+            Ok(select) => select,
+            Err(failure) => return SelectReply::Failed(failure),
+        };
+        loop {
+            let reply = select.step(&self.heads.borrow());
+            if let Some(reply) = reply {
+                return reply;
+            }
+            self.rt.yield_if_needed().await;
+        }
+    }
+
+    #[expect(clippy::infinite_loop, reason = "it ends with the shard's executor")]
+    async fn seal_aged(&self) {
+        loop {
+            self.rt.sleep(SEAL_INTERVAL).await;
+            let now_ms = self.rt.unix_ms();
+            loop {
+                let step = self.heads.borrow_mut().seal_aged(now_ms);
+                if step == Step::Done {
+                    break;
+                }
+                self.rt.yield_if_needed().await;
+            }
+        }
+    }
+
+    fn samples(&self) -> Vec<MetricSample> {
+        let shard = self.mesh.own().0;
+        let mut samples = self.counters.samples(shard);
+        samples.extend(self.log.metrics().samples(shard, self.rt.now_ns()));
+        for (what, bytes) in self.budget.kinds() {
+            let labels = vec![("shard", shard.to_string()), ("what", what.to_owned())];
+            samples.push(MetricSample {
+                name: "pyrite_accounted_bytes",
+                labels,
+                value: bytes as f64,
+            });
+        }
+        samples.push(MetricSample {
+            name: "pyrite_mesh_requests_in_flight",
+            labels: vec![("shard", shard.to_string())],
+            value: self.mesh.in_flight() as f64,
+        });
+        samples.push(MetricSample {
+            name: "pyrite_selects",
+            labels: vec![("shard", shard.to_string())],
+            value: self.selects.get() as f64,
+        });
+        samples.extend(self.more_metrics.borrow().iter().flat_map(|source| source()));
+        samples
+    }
+}
