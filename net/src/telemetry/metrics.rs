@@ -132,30 +132,6 @@ pub static METRICS: &[Metric] = &[
         "WAL segments begun in this run."),
     metric!(Gauge "pyrite_wal_starved" { "shard" }
         "1 while the disk has no room for the next WAL segment and writes are refused."),
-    metric!(Gauge "pyrite_wal_age_seconds" { "shard" }
-        "Age of the oldest record that only the log holds."),
-    metric!(Counter "pyrite_wal_bytes_total" { "shard" }
-        "Bytes written in groups, padding included."),
-    metric!(Counter "pyrite_wal_commit_seconds_total" { "shard" }
-        "Time spent in commits, from taking a group to its sync."),
-    metric!(Counter "pyrite_wal_commits_total" { "shard" }
-        "Groups written and synced."),
-    metric!(Gauge "pyrite_wal_group_bytes" { "shard" }
-        "Bytes of the last group, padding included."),
-    metric!(Gauge "pyrite_wal_group_records" { "shard" }
-        "Records of the last group."),
-    metric!(Gauge "pyrite_wal_longest_commit_seconds" { "shard" }
-        "The longest commit since the start."),
-    metric!(Gauge "pyrite_wal_pending_bytes" { "shard" }
-        "Bytes accepted and not synced yet."),
-    metric!(Counter "pyrite_wal_records_total" { "shard" }
-        "Records written and synced."),
-    metric!(Gauge "pyrite_wal_sealed" { "shard" }
-        "1 when a failed write or sync has ended the log: writes get 503."),
-    metric!(Gauge "pyrite_wal_segments" { "shard" }
-        "WAL segments begun by this run."),
-    metric!(Gauge "pyrite_wal_starved" { "shard" }
-        "1 while the disk has no room for the next WAL segment: writes get 503."),
     metric!(Gauge "pyroscope_build_info" { "version", "revision", "branch", "goversion" }
         "1, labelled with the version of the running program."),
     metric!(Counter "pyroscope_discarded_bytes_total" { "reason", "tenant" }
