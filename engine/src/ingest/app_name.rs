@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::labels::name;
+use crate::labels::{Quoted, name};
 
 /// A name that was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,23 +129,14 @@ fn end_of_labels(tail: &str) -> Result<(), NameError> {
 
 /// A character as Go's `%q` prints it.
 fn quoted(c: char) -> String {
-    let escaped = match c {
-        '\u{7}' => "\\a".to_owned(),
-        '\u{8}' => "\\b".to_owned(),
-        '\u{b}' => "\\v".to_owned(),
-        '\u{c}' => "\\f".to_owned(),
-        '\n' => "\\n".to_owned(),
-        '\r' => "\\r".to_owned(),
-        '\t' => "\\t".to_owned(),
-        '\'' => "\\'".to_owned(),
-        '\\' => "\\\\".to_owned(),
-        '"' => "\"".to_owned(),
-        _ if c.escape_debug().len() == 1 => c.to_string(),
-        _ if u32::from(c) < 0x80 => format!("\\x{:02x}", u32::from(c)),
-        _ if u32::from(c) < 0x1_0000 => format!("\\u{:04x}", u32::from(c)),
-        _ => format!("\\U{:08x}", u32::from(c)),
-    };
-    format!("'{escaped}'")
+    match c {
+        '\'' => "'\\''".to_owned(),
+        '"' => "'\"'".to_owned(),
+        _ => {
+            let text = Quoted(&c.to_string()).to_string();
+            format!("'{}'", &text[1..text.len() - 1])
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::error::{IngestError, Origin};
 use super::format::Format;
 use super::pprof_writer::{Header, PprofWriter};
 use super::wire::put_varint;
+use crate::labels::Quoted;
 use crate::profile::Step;
 
 /// Bytes of one line: a thousand frames of a kilobyte each. A line is searched in one go.
@@ -200,6 +201,6 @@ fn parse_count(text: &[u8]) -> Result<i64, IngestError> {
             _ => "invalid syntax",
         };
         let shown: String = text.chars().take(64).collect();
-        IngestError::bad_text(format!("strconv.Atoi: parsing {shown:?}: {problem}"))
+        IngestError::bad_text(format!("strconv.Atoi: parsing {}: {problem}", Quoted(&shown)))
     })
 }

@@ -9,8 +9,9 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::pprof_writer::field;
-use super::wire::{Field, Malformed, Value, next_field, put_bytes, put_number};
+use super::wire::{Field, Value, next_field, put_bytes, put_number};
 use crate::profile::Step;
+use crate::profile::wire::WireError;
 
 /// What to put right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +47,9 @@ pub(super) enum RewriteError {
     TooLarge,
 }
 
-impl From<Malformed> for RewriteError {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
+impl From<WireError> for RewriteError {
+    fn from(_: WireError) -> Self {
+        Self::Malformed // where and why is told by the owner, which reads it again
     }
 }
 
@@ -259,9 +260,9 @@ impl RewritePass {
         Ok(id)
     }
 
-    fn string(&self, row: u64) -> Result<&[u8], Malformed> {
-        let row = usize::try_from(row).map_err(|_| Malformed)?;
-        Ok(self.bytes(self.found.strings.get(row).ok_or(Malformed)?))
+    fn string(&self, row: u64) -> Result<&[u8], RewriteError> {
+        let row = usize::try_from(row).map_err(|_| RewriteError::Malformed)?;
+        Ok(self.bytes(self.found.strings.get(row).ok_or(RewriteError::Malformed)?))
     }
 
     fn bytes(&self, span: &Range<u32>) -> &[u8] {
@@ -271,7 +272,7 @@ impl RewritePass {
 
 impl Found {
     /// `end` is where the field ends in the message.
-    fn note(&mut self, field: Field<'_>, end: usize) -> Result<(), Malformed> {
+    fn note(&mut self, field: Field<'_>, end: usize) -> Result<(), WireError> {
         let Value::Bytes(bytes) = field.value else {
             return Ok(());
         };
@@ -298,7 +299,7 @@ impl Found {
 const SAMPLE_TYPES_MAX: usize = 64;
 
 /// The last varint field of this number; 0 when absent.
-fn number(message: &[u8], wanted: u64) -> Result<u64, Malformed> {
+fn number(message: &[u8], wanted: u64) -> Result<u64, WireError> {
     let mut rest = message;
     let mut number = 0;
     while let Some(field) = next_field(&mut rest)? {

@@ -1,4 +1,6 @@
-//! Just enough of protobuf's wire format to rewrite a pprof without decoding what stays as it is.
+//! Protobuf field by field, to rewrite a pprof without decoding what stays as it is, and to write one.
+
+use crate::profile::wire::{self, Reader, WireError};
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,46 +24,21 @@ pub(super) enum Value<'a> {
     Fixed,
 }
 
-/// Bytes that are no message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
-
 /// Takes the next field off `rest`; `None` at the end of the message.
-pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, Malformed> {
+pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, WireError> {
     let message = *rest;
     if message.is_empty() {
         return Ok(None);
     }
-    let key = varint(rest)?;
-    let value = match key & 7 {
-        0 => Value::Varint(varint(rest)?),
-        1 => take(rest, 8).map(|_| Value::Fixed)?,
-        2 => {
-            let len = varint(rest)?;
-            Value::Bytes(take(rest, usize::try_from(len).map_err(|_| Malformed)?)?)
-        }
-        5 => take(rest, 4).map(|_| Value::Fixed)?,
-        _ => return Err(Malformed),
+    let mut reader = Reader::new(message, 0);
+    let tag = reader.varint()?;
+    let value = match tag & 7 {
+        wire::VARINT => Value::Varint(reader.varint()?),
+        wire::BYTES => Value::Bytes(reader.message()?.rest()),
+        _ => reader.skip(tag, &[]).map(|()| Value::Fixed)?,
     };
-    Ok(Some(Field { number: key >> 3, value, raw: &message[..message.len() - rest.len()] }))
-}
-
-fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], Malformed> {
-    let (taken, behind) = rest.split_at_checked(len).ok_or(Malformed)?;
-    *rest = behind;
-    Ok(taken)
-}
-
-fn varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = take(rest, 1)?[0];
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(Malformed)
+    *rest = reader.rest();
+    Ok(Some(Field { number: tag >> 3, value, raw: &message[..reader.at()] }))
 }
 
 /// Appends a varint.
@@ -76,14 +53,14 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 /// Appends a varint field; zero is a field's default and is left out.
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
     if value != 0 {
-        put_varint(out, number << 3);
+        put_varint(out, wire::varint_tag(number));
         put_varint(out, value);
     }
 }
 
 /// Appends a length-delimited field.
 pub(super) fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
-    put_varint(out, number << 3 | 2);
+    put_varint(out, wire::bytes_tag(number));
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
@@ -117,13 +94,9 @@ mod tests {
             b"\x0b",
             b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         ] {
-            assert_eq!(next_field(&mut &*message), Err(Malformed), "{message:?}");
+            assert!(next_field(&mut &*message).is_err(), "{message:?}");
         }
-        assert_eq!(
-            next_field(
-                &mut &[0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1][..]
-            ),
-            Err(Malformed)
-        );
+        let too_long = [[0x08].as_slice(), &[0xff; 10], &[1]].concat();
+        assert!(next_field(&mut too_long.as_slice()).is_err());
     }
 }

@@ -19,7 +19,7 @@ mod intake;
 mod normalise;
 mod resolve;
 mod time;
-mod wire;
+pub(crate) mod wire;
 
 pub use admission::{Admission, Outcome, PIPELINE_VERSION};
 pub use admit::series_labels;

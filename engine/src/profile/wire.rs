@@ -4,25 +4,25 @@
 //! types are errors: nothing that writes pprof has ever used them, and text sent by mistake usually reads as one.
 
 /// Wire type of varints.
-pub(super) const VARINT: u64 = 0;
+pub(crate) const VARINT: u64 = 0;
 /// Wire type of length-delimited fields.
-pub(super) const BYTES: u64 = 2;
+pub(crate) const BYTES: u64 = 2;
 const FIXED_64: u64 = 1;
 const FIXED_32: u64 = 5;
 
 /// Tag of a varint field.
-pub(super) const fn varint_tag(field: u64) -> u64 {
+pub(crate) const fn varint_tag(field: u64) -> u64 {
     field << 3 | VARINT
 }
 
 /// Tag of a length-delimited field.
-pub(super) const fn bytes_tag(field: u64) -> u64 {
+pub(crate) const fn bytes_tag(field: u64) -> u64 {
     field << 3 | BYTES
 }
 
 /// Why bytes are no protobuf message; offsets count from the start of the inflated profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     #[error("message ends inside a field, at byte {at}")]
     Truncated { at: usize },
     #[error("varint of more than 64 bits at byte {at}")]
@@ -35,7 +35,7 @@ pub(super) enum WireError {
 
 /// What is left of one message.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
     /// Offset of the message's end within the whole.
     end: usize,
@@ -43,29 +43,29 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads the whole from `at` on.
-    pub(super) fn new(whole: &'a [u8], at: usize) -> Self {
+    pub(crate) fn new(whole: &'a [u8], at: usize) -> Self {
         Self { rest: &whole[at..], end: whole.len() }
     }
 
     /// Offset of the next byte within the whole.
     #[inline]
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.end - self.rest.len()
     }
 
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// The bytes left.
     #[inline]
-    pub(super) fn rest(&self) -> &'a [u8] {
+    pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     #[inline]
-    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
+    pub(crate) fn varint(&mut self) -> Result<u64, WireError> {
         match *self.rest {
             [a, ..] if a < 0x80 => {
                 self.rest = &self.rest[1..];
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
 
     /// The message of a length-delimited field.
     #[inline]
-    pub(super) fn message(&mut self) -> Result<Reader<'a>, WireError> {
+    pub(crate) fn message(&mut self) -> Result<Reader<'a>, WireError> {
         let at = self.at();
         let len = self.varint()?;
         match usize::try_from(len) {
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
 
     /// Skips a field whose number means nothing here. `known` fields are refused: their wire type was wrong.
     #[cold]
-    pub(super) fn skip(&mut self, tag: u64, known: &[u64]) -> Result<(), WireError> {
+    pub(crate) fn skip(&mut self, tag: u64, known: &[u64]) -> Result<(), WireError> {
         let (field, wire_type, at) = (tag >> 3, tag & 7, self.at());
         if field == 0 {
             return Err(WireError::FieldZero { at });
