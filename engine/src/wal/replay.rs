@@ -568,3 +568,6 @@ impl Replay {
         Err(ReadRange { file: place.file, offset: place.offset, len })
     }
 }
+
+#[cfg(test)]
+mod tests;

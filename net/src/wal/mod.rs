@@ -47,7 +47,7 @@ pub use self::pending::Pending;
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Largest segment: a group's length is a `u32`.
-pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
 /// A group is closed at this size even if the disk is busy: four of them keep any disk at its throughput, and a torn one
 /// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
@@ -66,7 +66,7 @@ pub enum Ack {
 /// How a log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `-wal.segment-bytes`: length of a segment, [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`], a multiple of 4 KiB.
+    /// `-wal.segment-bytes`: length of a segment, [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`], rounded down to whole blocks.
     pub segment_bytes: u64,
     /// `-wal.ack`.
     pub ack: Ack,
@@ -87,11 +87,6 @@ impl Settings {
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) {
             return Err(format!(
                 "a WAL segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, not {bytes}"
-            ));
-        }
-        if !bytes.is_multiple_of(DISK_ALIGN as u64) {
-            return Err(format!(
-                "a WAL segment's bytes are a multiple of {DISK_ALIGN}, not {bytes}"
             ));
         }
         Ok(())
@@ -166,8 +161,9 @@ struct OpenGroup {
 impl<R: Runtime> Log<R> {
     /// Makes the log of `shard` in `run`, a ULID that no earlier run had. Its first segment is made ready in the background:
     /// a disk that is full already refuses appends, not the start.
-    pub async fn create(rt: R, run: u128, shard: u16, settings: Settings) -> io::Result<Self> {
+    pub async fn create(rt: R, run: u128, shard: u16, mut settings: Settings) -> io::Result<Self> {
         settings.check().map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+        settings.segment_bytes -= settings.segment_bytes % DISK_ALIGN as u64;
         let path = directory::log_path(run, shard);
         rt.create_dir_all(&path).await?;
         let log = Self(Rc::new(Shared {

@@ -65,12 +65,11 @@ impl Future for Pending {
             return Poll::Ready(result.clone());
         }
         let mut waiting = outcome.waiting.borrow_mut();
-        match *place {
-            Some(place) => waiting[place].clone_from(context.waker()),
-            None => {
-                *place = Some(waiting.len());
-                waiting.push(context.waker().clone());
-            }
+        if let Some(place) = *place {
+            waiting[place].clone_from(context.waker());
+        } else {
+            *place = Some(waiting.len());
+            waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

@@ -221,9 +221,10 @@ async fn named<R: Runtime, T: Ord>(
     let names = rt.list(directory).await.map_err(|source| io_error(directory, source))?;
     let mut entries = Vec::new();
     for name in names {
-        match meaning(&name) {
-            Some(entry) => entries.push((entry, format!("{directory}/{name}"))),
-            None => tracing::warn!(directory, name, "not part of a log; left alone"),
+        if let Some(entry) = meaning(&name) {
+            entries.push((entry, format!("{directory}/{name}")));
+        } else {
+            tracing::warn!(directory, name, "not part of a log; left alone");
         }
     }
     entries.sort();
