@@ -240,7 +240,7 @@ pub static FLAGS: &[Flag] = &[
         Duration,
         "30s",
         http.write_timeout = duration,
-        "How long writing an answer may take. 0 for no limit."
+        "Accepted for compatibility. An answer that its client does not read is given up after -server.http-idle-timeout."
     ),
     flag!(
         "shards",

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use engine::limits::Limits;
 use engine::route::ShardId;
 use futures_channel::oneshot;
 use ulid::Ulid;
@@ -25,6 +26,7 @@ use crate::budget::Budget;
 use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
 use crate::mesh::{self, Envelope, Inbox};
+use crate::readiness::Readiness;
 use crate::runtime::probe;
 use crate::runtime::uring::cpu_plan::{Cpus, Seat};
 use crate::runtime::uring::{self, Shard, Uring};
@@ -100,6 +102,10 @@ pub struct ShardSeed {
     pub run: Ulid,
     /// Where all shards listen.
     pub listen: SocketAddr,
+    /// Limits of every tenant.
+    pub limits: Arc<Limits>,
+    /// How far the shards' recovery is.
+    pub readiness: Readiness,
     /// Its pulse.
     pub pulse: Pulse,
     /// Tells the main thread how far it is.
@@ -211,7 +217,8 @@ where
         "starting"
     );
     let seats = cpus.seats(shards_count);
-    let settings = Settings { config: Arc::new(config), run, listen, memory_limit };
+    let limits = Arc::new(config.limits.clone());
+    let settings = Settings { config: Arc::new(config), limits, run, listen, memory_limit };
     let mut shards = Shards::start(seats, &settings, data_dir.path(), &events_in, shard_main)?;
     shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
 }
@@ -227,6 +234,7 @@ fn new_run() -> std::io::Result<Ulid> {
 /// What all shards have in common.
 struct Settings {
     config: Arc<Config>,
+    limits: Arc<Limits>,
     run: Ulid,
     listen: SocketAddr,
     memory_limit: u64,
@@ -257,6 +265,7 @@ impl Shards {
         let shards_count = seats.len() as u16;
         let (peers, inboxes) = mesh::queues(shards_count);
         let budget = Budget::new(settings.memory_limit, shards_count);
+        let readiness = Readiness::new(shards_count);
         let pulses: Vec<Pulse> = seats.iter().map(|_| Pulse::default()).collect();
         let watchdog =
             Watchdog::start(pulses.clone()).map_err(io("starting the watchdog's thread"))?;
@@ -284,6 +293,8 @@ impl Shards {
                 budget: budget.clone(),
                 run: settings.run,
                 listen: settings.listen,
+                limits: Arc::clone(&settings.limits),
+                readiness: readiness.clone(),
                 pulse: pulse.clone(),
                 events: events.clone(),
                 drain,

@@ -13,6 +13,7 @@ use proto::rpc::{MetricSample, Reply, Request};
 
 use crate::mesh::Mesh;
 use crate::runtime::uring::{POLL_BUCKETS_NS, Uring};
+use crate::runtime::watchdog::Pulse;
 use crate::runtime::{Class, Clock, Spawn};
 
 /// How long `/metrics` waits for a shard; one that is late is shown by `pyrite_shard_up`.
@@ -199,9 +200,13 @@ pub fn process_samples(memory_limit_bytes: u64) -> Vec<MetricSample> {
     ]
 }
 
-/// A shard's samples of its runtime: how long its tasks hold it.
-pub fn runtime_samples(runtime: &Uring, shard: u16) -> Vec<MetricSample> {
-    let mut samples = Vec::new();
+/// A shard's samples of its runtime: how long its tasks hold it, and how often it stood still.
+pub fn runtime_samples(runtime: &Uring, pulse: &Pulse, shard: u16) -> Vec<MetricSample> {
+    let mut samples = vec![MetricSample {
+        name: "pyrite_shard_stalls_total",
+        labels: vec![("shard", shard.to_string())],
+        value: pulse.stalls() as f64,
+    }];
     for class in Class::ALL {
         let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
         let times = runtime.poll_times(class);
