@@ -6,5 +6,7 @@
 
 pub mod distributor;
 pub mod ingester;
+pub mod querier;
 pub mod rates;
+pub mod select;
 pub mod write_counters;

@@ -1,0 +1,126 @@
+//! Asking all shards at once, and what bounds that.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use proto::rpc::select::{ProfilePart, SelectReply, SelectRequest, TreePart};
+use proto::rpc::{Code, Failure, Reply, Request};
+
+use super::Querier;
+use crate::runtime::Runtime;
+
+/// Questions of one shard's querier that wait for shards at a time: each costs every shard a pass and this one the parts.
+const QUESTIONS_IN_FLIGHT_MAX: usize = 64;
+
+/// How long a question may take: twice the write timeout of a connection, as Pyroscope's frontends grant.
+const QUESTION_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Takes parts in. Merging pauses as it goes; nothing else of the query runs meanwhile.
+pub(super) trait Gathered {
+    /// Adds a shard's part.
+    async fn add(&mut self, part: SelectReply) -> Result<(), Failure>;
+}
+
+impl<R: Runtime> Querier<R> {
+    /// Asks every shard and hands over their parts as they come; the first failure is the question's.
+    ///
+    /// Parts are accounted while the question lasts: what is merged of them is about as large.
+    pub(super) async fn gather(
+        &self,
+        request: SelectRequest,
+        into: &mut impl Gathered,
+    ) -> Result<(), Failure> {
+        let _slot = self.slot()?;
+        self.budget.admit(0)?;
+        let work = pin!(self.gather_parts(request, into));
+        match select(work, pin!(self.rt.sleep(QUESTION_TIME_MAX))).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => Err(Failure {
+                code: Code::DeadlineExceeded,
+                reason: "",
+                message: "request timed out, decrease the duration of the request or add more label matchers (prefer exact match over regex match) to reduce the amount of data processed".to_owned(),
+            }),
+        }
+    }
+
+    async fn gather_parts(
+        &self,
+        request: SelectRequest,
+        into: &mut impl Gathered,
+    ) -> Result<(), Failure> {
+        let mut calls: FuturesUnordered<_> = self
+            .mesh
+            .shards()
+            .map(|shard| self.mesh.call(shard, Request::Select(request.clone())))
+            .collect();
+        let mut held = Vec::new();
+        while let Some(reply) = calls.next().await {
+            match reply? {
+                Reply::Select(SelectReply::Failed(failure)) => return Err(failure),
+                Reply::Select(part) => {
+                    let bytes = bytes_of(&part);
+                    self.budget.admit(bytes)?;
+                    held.push(self.budget.hold(bytes));
+                    into.add(part).await?;
+                }
+                other => panic!("a select is answered by a select's reply, not by {other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self) -> Result<Slot<'_>, Failure> {
+        if self.in_flight.get() >= QUESTIONS_IN_FLIGHT_MAX {
+            return Err(Failure {
+                code: Code::ResourceExhausted,
+                reason: "too_many_queries",
+                message: format!(
+                    "{QUESTIONS_IN_FLIGHT_MAX} queries are being answered by this shard; retry later"
+                ),
+            });
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        Ok(Slot(&self.in_flight))
+    }
+}
+
+/// One question under way.
+struct Slot<'a>(&'a Cell<usize>);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// About what a part holds. Texts are taken for 32 bytes beside their header: counting them would be another pass.
+fn bytes_of(part: &SelectReply) -> u64 {
+    const TEXT: usize = size_of::<String>() + 32;
+    let bytes = match part {
+        SelectReply::Series(sets) => sets.iter().map(|set| set.len() * 2 * TEXT).sum(),
+        SelectReply::Names(names) => names.len() * TEXT,
+        SelectReply::Points(groups) => groups
+            .iter()
+            .map(|group| group.labels.len() * 2 * TEXT + size_of_val(group.points.as_slice()))
+            .sum(),
+        SelectReply::Tree(TreePart { names, parents, .. }) => {
+            names.len() * TEXT + parents.len() * (4 + 4 + 8)
+        }
+        SelectReply::Profile(parts) => parts.iter().map(profile_bytes).sum(),
+        SelectReply::Stats(_) | SelectReply::Failed(_) => 0,
+    };
+    bytes as u64
+}
+
+fn profile_bytes(part: &ProfilePart) -> usize {
+    const TEXT: usize = size_of::<String>() + 32;
+    const LINE: usize = 16;
+    part.strings.len() * TEXT
+        + size_of_val(part.functions.as_slice())
+        + part.locations.len() * (size_of_val(&part.locations) + 2 * LINE)
+        + part.parents.len() * (4 + 4 + 8)
+}

@@ -1,0 +1,169 @@
+//! What a request asks for, checked: range, profile type, selector. The order of checks is Pyroscope's, for clients match on
+//! the text of the first failure.
+
+use engine::labels::{Matcher, parse_selector};
+use engine::profile_type::ProfileType;
+use engine::query::Range;
+use engine::tenant::TenantId;
+use proto::querier::{SelectMergeProfileRequest, SelectMergeStacktracesRequest};
+use proto::rpc::select::{MatchOp, MatcherText, Selection};
+use proto::rpc::{Code, Failure};
+use proto::types::StackTraceSelector;
+
+use super::Querier;
+use crate::runtime::Runtime;
+
+/// A merge of stacks, whichever method asks for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct StacksRequest {
+    pub(super) profile_type_id: String,
+    pub(super) label_selector: String,
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+    pub(super) max_nodes: Option<i64>,
+    pub(super) stack_trace_selector: Option<StackTraceSelector>,
+    /// Names of selectors that are given and not served yet.
+    pub(super) unserved: Option<&'static str>,
+}
+
+impl From<SelectMergeStacktracesRequest> for StacksRequest {
+    fn from(request: SelectMergeStacktracesRequest) -> Self {
+        let unserved = [
+            ("profile_id_selector", request.profile_id_selector.is_empty()),
+            ("trace_id_selector", request.trace_id_selector.is_empty()),
+            ("span_selector", request.span_selector.is_empty()),
+        ];
+        Self {
+            profile_type_id: request.profile_type_id,
+            label_selector: request.label_selector,
+            start_ms: request.start,
+            end_ms: request.end,
+            max_nodes: request.max_nodes,
+            stack_trace_selector: request.stack_trace_selector,
+            unserved: given(unserved),
+        }
+    }
+}
+
+impl From<SelectMergeProfileRequest> for StacksRequest {
+    fn from(request: SelectMergeProfileRequest) -> Self {
+        let unserved = [
+            ("profile_id_selector", request.profile_id_selector.is_empty()),
+            ("trace_id_selector", request.trace_id_selector.is_empty()),
+        ];
+        Self {
+            profile_type_id: request.profile_type_id,
+            label_selector: request.label_selector,
+            start_ms: request.start,
+            end_ms: request.end,
+            max_nodes: request.max_nodes,
+            stack_trace_selector: request.stack_trace_selector,
+            unserved: given(unserved),
+        }
+    }
+}
+
+fn given<const N: usize>(selectors: [(&'static str, bool); N]) -> Option<&'static str> {
+    selectors.into_iter().find(|(_, is_empty)| !is_empty).map(|(name, _)| name)
+}
+
+impl StacksRequest {
+    /// Function names, root first.
+    pub(super) fn call_site(&self) -> Vec<String> {
+        let selector = self.stack_trace_selector.as_ref();
+        let frames = selector.map_or(&[][..], |selector| &selector.call_site);
+        frames.iter().map(|frame| frame.name.clone()).collect()
+    }
+
+    /// Refuses what is kept but not looked up by yet.
+    pub(super) fn check_served(&self) -> Result<(), Failure> {
+        self.unserved
+            .map_or(Ok(()), |name| Err(unimplemented(format!("{name} is not supported yet"))))
+    }
+}
+
+impl<R: Runtime> Querier<R> {
+    /// `None`: nothing can be there.
+    pub(super) fn range(&self, start_ms: i64, end_ms: i64) -> Result<Option<Range>, Failure> {
+        Range::checked(start_ms, end_ms, &self.limits, self.rt.unix_ms()).map_err(refused)
+    }
+
+    /// The same; 0 to 0 is the last hour.
+    pub(super) fn range_or_last_hour(
+        &self,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Option<Range>, Failure> {
+        Range::checked_or_last_hour(start_ms, end_ms, &self.limits, self.rt.unix_ms())
+            .map_err(refused)
+    }
+}
+
+/// What to read of a range.
+pub(super) fn selection(
+    tenants: &[TenantId],
+    range: Range,
+    matchers: Vec<MatcherText>,
+) -> Selection {
+    Selection {
+        tenants: tenants.iter().map(|tenant| tenant.as_str().to_owned()).collect(),
+        matchers,
+        start_ms: range.start_ms,
+        end_ms: range.end_ms,
+    }
+}
+
+pub(super) fn profile_type(id: &str) -> Result<ProfileType, Failure> {
+    ProfileType::parse(id).map_err(refused)
+}
+
+/// The selector's matchers and the one on the profile type.
+pub(super) fn matchers_of_type(
+    selector: &str,
+    profile_type: &ProfileType,
+) -> Result<Vec<MatcherText>, Failure> {
+    let parsed = parse_selector(selector)
+        .map_err(|error| refused(format!("parsing label selector {selector:?}: {error}")))?;
+    let mut matchers = texts(&parsed);
+    matchers.push(MatcherText {
+        name: engine::labels::name::PROFILE_TYPE.to_owned(),
+        op: MatchOp::Equal,
+        value: profile_type.label_value().to_owned(),
+    });
+    Ok(matchers)
+}
+
+/// The matchers of several selectors, all of which must hold.
+pub(super) fn matchers_of_all(selectors: &[String]) -> Result<Vec<MatcherText>, Failure> {
+    let mut matchers = Vec::new();
+    for selector in selectors {
+        let parsed = parse_selector(selector).map_err(|error| {
+            refused(format!(
+                "parsing label selector: failed to parse label selector {selector:?}: {error}"
+            ))
+        })?;
+        matchers.extend(texts(&parsed));
+        if matchers.len() > engine::labels::MATCHERS_MAX {
+            return Err(refused("parsing label selector: too many matchers"));
+        }
+    }
+    Ok(matchers)
+}
+
+fn texts(matchers: &[Matcher]) -> Vec<MatcherText> {
+    matchers.iter().map(|matcher| matcher.text().clone()).collect()
+}
+
+/// Whatever is wrong with a request.
+pub(super) fn refused(error: impl ToString) -> Failure {
+    Failure { code: Code::InvalidArgument, reason: "", message: error.to_string() }
+}
+
+pub(super) fn unimplemented(message: impl Into<String>) -> Failure {
+    Failure { code: Code::Unimplemented, reason: "", message: message.into() }
+}
+
+/// A part that no shard of ours would send.
+pub(super) fn bad_part(error: impl ToString) -> Failure {
+    Failure { code: Code::Internal, reason: "", message: error.to_string() }
+}
