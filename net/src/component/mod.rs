@@ -8,5 +8,4 @@ pub mod distributor;
 pub mod ingester;
 pub mod querier;
 pub mod rates;
-pub mod select;
 pub mod write_counters;

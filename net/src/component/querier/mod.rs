@@ -4,7 +4,7 @@
 //! request ─ check (range, type, selector, nodes) ─► Select to all shards ─► parts ─ merge ─► answer
 //! ```
 //! All of it runs in the task that called (class `Query`), which pauses as it goes; dropping the call frees the query.
-//! Not here: what a shard does ([`super::select`]); what parts mean (`engine::query`, `engine::flamegraph`).
+//! Not here: what a shard does ([`crate::shard`]); what parts mean (`engine::query`, `engine::flamegraph`).
 
 mod gather;
 mod merge;
@@ -13,7 +13,7 @@ mod request;
 mod series;
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use engine::hash::HashSecret;
 use engine::limits::Limits;
@@ -43,7 +43,7 @@ use request::unimplemented;
 pub struct Querier<R: Runtime> {
     rt: R,
     mesh: Mesh,
-    limits: Rc<Limits>,
+    limits: Arc<Limits>,
     secret: HashSecret,
     budget: ShardBudget,
     in_flight: Cell<usize>,
@@ -54,7 +54,7 @@ impl<R: Runtime> Querier<R> {
     pub fn new(
         rt: R,
         mesh: Mesh,
-        limits: Rc<Limits>,
+        limits: Arc<Limits>,
         secret: HashSecret,
         budget: ShardBudget,
     ) -> Self {
