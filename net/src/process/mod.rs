@@ -6,12 +6,12 @@
 //! Stopping has two steps, because requests of one shard need the others: every shard drains (answers what is under way,
 //! takes nothing new), and only when all have drained, or their time is up, does any close its log. The process ends within
 //! [`SHUTDOWN_MAX`] of the signal whatever happens.
-//! What a shard does is given to [`run`]; nothing else here runs on a shard.
+//! What a shard does is in `shard_main`; nothing else here runs on a shard.
 
 mod address;
+mod shard_main;
 mod signals;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -29,7 +29,7 @@ use crate::mesh::{self, Envelope, Inbox};
 use crate::readiness::Readiness;
 use crate::runtime::probe;
 use crate::runtime::uring::cpu_plan::{Cpus, Seat};
-use crate::runtime::uring::{self, Shard, Uring};
+use crate::runtime::uring::{self, Shard};
 use crate::runtime::watchdog::{Pulse, Watchdog};
 use crate::telemetry::log;
 
@@ -87,38 +87,38 @@ fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> ProcessError {
 
 /// What a shard is given when it starts.
 #[derive(Debug)]
-pub struct ShardSeed {
+struct ShardSeed {
     /// Its number.
-    pub id: ShardId,
+    id: ShardId,
     /// What the process was told.
-    pub config: Arc<Config>,
+    config: Arc<Config>,
     /// Queues of all shards.
-    pub peers: Vec<futures_channel::mpsc::UnboundedSender<Envelope>>,
+    peers: Vec<futures_channel::mpsc::UnboundedSender<Envelope>>,
     /// Its own queue's end.
-    pub inbox: Inbox,
+    inbox: Inbox,
     /// Memory of the process.
-    pub budget: Budget,
+    budget: Budget,
     /// This run of the process.
-    pub run: Ulid,
+    run: Ulid,
     /// Where all shards listen.
-    pub listen: SocketAddr,
+    listen: SocketAddr,
     /// Limits of every tenant.
-    pub limits: Arc<Limits>,
+    limits: Arc<Limits>,
     /// How far the shards' recovery is.
-    pub readiness: Readiness,
+    readiness: Readiness,
     /// Its pulse.
-    pub pulse: Pulse,
+    pulse: Pulse,
     /// Tells the main thread how far it is.
-    pub events: mpsc::Sender<Event>,
+    events: mpsc::Sender<Event>,
     /// Resolves when it shall drain.
-    pub drain: oneshot::Receiver<()>,
+    drain: oneshot::Receiver<()>,
     /// Resolves when it shall close its log and end.
-    pub close: oneshot::Receiver<()>,
+    close: oneshot::Receiver<()>,
 }
 
 /// What the main thread waits for.
 #[derive(Debug)]
-pub enum Event {
+enum Event {
     /// SIGTERM or SIGINT.
     Signal(&'static str),
     /// A shard has answered everything and takes nothing new.
@@ -127,15 +127,10 @@ pub enum Event {
     Ended(ShardId, Result<(), String>),
 }
 
-/// Runs the process until a signal stops it; the result is its exit status. `shard_main` is what each shard runs, on its own
-/// thread: it drains when told, says so ([`Event::Drained`]), closes its log when told, and returns.
+/// Runs the process until a signal stops it; the result is its exit status.
 ///
 /// Installs the process's logging and panic hook, so it is called once.
-pub fn run<F, Fut>(config: Config, shard_main: F) -> u8
-where
-    F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<(), String>> + 'static,
-{
+pub fn run(config: Config) -> u8 {
     // Before any other thread exists.
     let signals = signals::StopSignals::block();
     if let Err(error) = log::install(config.log) {
@@ -145,9 +140,7 @@ where
         return EXIT_FAILED;
     }
     abort_on_panic();
-    let result = signals
-        .map_err(io("blocking signals"))
-        .and_then(|signals| serve(config, signals, shard_main));
+    let result = signals.map_err(io("blocking signals")).and_then(|signals| serve(config, signals));
     let status = match result {
         Ok(()) => {
             tracing::info!("stopped");
@@ -174,15 +167,7 @@ fn abort_on_panic() {
     }));
 }
 
-fn serve<F, Fut>(
-    config: Config,
-    signals: signals::StopSignals,
-    shard_main: F,
-) -> Result<(), ProcessError>
-where
-    F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
-    Fut: Future<Output = Result<(), String>> + 'static,
-{
+fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessError> {
     config.check()?;
     let data_dir = DataDir::open(&config.data_path)?;
     probe::io_uring()?;
@@ -219,7 +204,7 @@ where
     let seats = cpus.seats(shards_count);
     let limits = Arc::new(config.limits.clone());
     let settings = Settings { config: Arc::new(config), limits, run, listen, memory_limit };
-    let mut shards = Shards::start(seats, &settings, data_dir.path(), &events_in, shard_main)?;
+    let mut shards = Shards::start(seats, &settings, data_dir.path(), &events_in)?;
     shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
 }
 
@@ -251,17 +236,12 @@ struct Shards {
 }
 
 impl Shards {
-    fn start<F, Fut>(
+    fn start(
         seats: Vec<Seat>,
         settings: &Settings,
         data_path: &Path,
         events: &mpsc::Sender<Event>,
-        shard_main: F,
-    ) -> Result<Self, ProcessError>
-    where
-        F: Fn(Uring, ShardSeed) -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = Result<(), String>> + 'static,
-    {
+    ) -> Result<Self, ProcessError> {
         let shards_count = seats.len() as u16;
         let (peers, inboxes) = mesh::queues(shards_count);
         let budget = Budget::new(settings.memory_limit, shards_count);
@@ -301,8 +281,7 @@ impl Shards {
                 close,
             };
             let shard = Shard { id, seat, data_path: data_path.to_owned(), pulse };
-            let shard_main = shard_main.clone();
-            let handle = uring::spawn_shard(shard, move |rt| shard_main(rt, seed))
+            let handle = uring::spawn_shard(shard, move |rt| shard_main::shard_main(rt, seed))
                 .map_err(io("starting a shard's thread"))?;
             let ended = events.clone();
             std::thread::Builder::new()

@@ -1,0 +1,216 @@
+//! One shard's life in production: log and heads, HTTP, recovery beside them, and an orderly end.
+
+use std::error::Error;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::hash::HashSecret;
+use engine::head::HeadOptions;
+use engine::route::ShardId;
+use futures_channel::oneshot;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, FusedFuture as _, select};
+use ulid::Ulid;
+
+use super::{Event, ShardSeed};
+use crate::component::distributor::Distributor;
+use crate::component::querier::Querier;
+use crate::config::Config;
+use crate::http::{self, Api, Server, Tenancy, serve_connection};
+use crate::mesh::Mesh;
+use crate::readiness::Readiness;
+use crate::runtime::uring::{Uring, UringListener};
+use crate::runtime::{Class, Clock as _, Listener as _, Net as _, Rand as _, Spawn as _};
+use crate::shard::{Shard, ShardSettings};
+use crate::telemetry::metrics;
+use crate::wal::Log;
+use crate::wal::recovery::Share;
+
+/// After a failed `accept` (no file descriptors left, mostly) the next try waits so long.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// Stands for "no limit" where a timeout of zero was given.
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);
+
+/// Body of a push at most, bytes, where `-distributor.ingestion-body-limit-mb` is 0: what a 32-bit length can name.
+const PUSH_BODY_BYTES_UNLIMITED: usize = u32::MAX as usize;
+
+/// Runs a shard from its start to its end; `Err` says why it could not go on.
+pub(super) async fn shard_main(rt: Uring, seed: ShardSeed) -> Result<(), String> {
+    let ShardSeed { id, config, peers, inbox, run, listen, budget, readiness, .. } = seed;
+    let mesh = Mesh::new(id, peers);
+    let shards_count = mesh.shards_count();
+    let budget = budget.of_shard(id);
+    let log = Log::create(rt.clone(), run.0, id.0, config.wal)
+        .await
+        .map_err(|error| format!("creating the log: {error}"))?;
+    let settings = ShardSettings {
+        limits: Arc::clone(&seed.limits),
+        budget: budget.clone(),
+        heads: HeadOptions::default(),
+        origin: origin_of(run, id),
+        readiness: readiness.clone(),
+    };
+    let shard = Shard::start(rt.clone(), mesh.clone(), inbox, settings, log);
+    let api = ShardApi {
+        querier: Querier::new(
+            rt.clone(),
+            mesh,
+            seed.limits,
+            HashSecret::from_words(|| rt.next_u64()),
+            budget.clone(),
+        ),
+        rt: rt.clone(),
+        shard: Rc::clone(&shard),
+        readiness: readiness.clone(),
+        memory_limit_bytes: budget.budget().limit_bytes(),
+    };
+    let server = Server::new(rt.clone(), api, http_config(&config, shards_count), budget);
+    add_metrics(&shard, &server, &rt, &seed.pulse);
+
+    let listener = rt.listen(listen).map_err(|error| format!("listening on {listen}: {error}"))?;
+    let (stop_accepting, stopped) = oneshot::channel();
+    rt.spawn(Class::Rpc, accept(rt.clone(), listener, Rc::clone(&server), stopped));
+    if id.0 == 0 {
+        tracing::info!(address = %listen, "listening");
+    }
+    let (recovered_in, recovered) = oneshot::channel();
+    let recovering = Rc::clone(&shard);
+    rt.spawn(Class::Background, async move {
+        let share = Share::new(id, shards_count, run.0);
+        let _ = recovered_in.send(recovering.recover(share).await); // nobody waits once the shard drains
+    });
+    let mut drain = seed.drain;
+    if let Either::Left((Ok(Err(error)), _)) = select(recovered, &mut drain).await {
+        return Err(chain(&error));
+    }
+    if !drain.is_terminated() {
+        let _ = drain.await; // a main thread that is gone is a reason to stop, too
+    }
+    readiness.set_draining();
+    drop(stop_accepting);
+    server.drain();
+    let mut close = seed.close;
+    select(pin!(server.drained()), &mut close).await;
+    let _ = seed.events.send(Event::Drained(id));
+    if !close.is_terminated() {
+        let _ = close.await;
+    }
+    shard.close().await.map_err(|failure| failure.message)
+}
+
+/// A ULID for each shard of a run: the run's own, and its successors.
+fn origin_of(run: Ulid, shard: ShardId) -> u128 {
+    run.0.wrapping_add(u128::from(shard.0))
+}
+
+/// Takes connections until told to stop, and then those that the kernel has queued already.
+async fn accept(
+    rt: Uring,
+    listener: UringListener,
+    server: Rc<Server<Uring, ShardApi>>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    loop {
+        let accepted = match select(pin!(listener.accept()), &mut stopped).await {
+            Either::Left((accepted, _)) => accepted,
+            Either::Right(_) => break,
+        };
+        match accepted {
+            Ok(stream) => rt.spawn(Class::Rpc, serve_connection(stream, Rc::clone(&server))),
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be taken; trying again");
+                rt.sleep(ACCEPT_RETRY).await;
+            }
+        }
+    }
+    while let Some(Ok(stream)) = listener.accept().now_or_never() {
+        rt.spawn(Class::Rpc, serve_connection(stream, Rc::clone(&server)));
+    }
+}
+
+fn add_metrics(
+    shard: &Rc<Shard<Uring>>,
+    server: &Rc<Server<Uring, ShardApi>>,
+    rt: &Uring,
+    pulse: &crate::runtime::watchdog::Pulse,
+) {
+    let id = shard.mesh().own().0;
+    // Weak: the server holds the shard.
+    let server = Rc::downgrade(server);
+    let (rt, pulse) = (rt.clone(), pulse.clone());
+    shard.add_metrics(Box::new(move || {
+        let mut samples = metrics::runtime_samples(&rt, &pulse, id);
+        if let Some(server) = server.upgrade() {
+            samples.extend(server.counters().samples(server.connections_count()));
+        }
+        samples
+    }));
+}
+
+fn http_config(config: &Config, shards_count: u16) -> http::HttpConfig {
+    let unless_zero = |timeout: Duration| if timeout.is_zero() { FOR_EVER } else { timeout };
+    let defaults = http::HttpConfig::default();
+    let body_bytes_max = (config.limits.ingestion_body_limit_mb * f64::from(1 << 20)) as usize;
+    http::HttpConfig {
+        tenancy: if config.multitenancy_enabled { Tenancy::Multi } else { Tenancy::Single },
+        push_body_bytes_max: match body_bytes_max {
+            0 => PUSH_BODY_BYTES_UNLIMITED,
+            bytes => bytes,
+        },
+        read_timeout: unless_zero(config.http.read_timeout),
+        idle_timeout: unless_zero(config.http.idle_timeout),
+        connections_max: match config.http.connections_max {
+            0 => defaults.connections_max,
+            connections => connections.div_ceil(shards_count.into()),
+        },
+    }
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Some texts quote their cause already.
+        if !text.ends_with(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// What HTTP calls on a shard.
+struct ShardApi {
+    rt: Uring,
+    shard: Rc<Shard<Uring>>,
+    querier: Querier<Uring>,
+    readiness: Readiness,
+    memory_limit_bytes: u64,
+}
+
+impl Api for ShardApi {
+    type Writes = Distributor<Uring>;
+    type Reads = Querier<Uring>;
+
+    fn writes(&self) -> &Self::Writes {
+        self.shard.distributor()
+    }
+
+    fn reads(&self) -> &Self::Reads {
+        &self.querier
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        self.readiness.check()
+    }
+
+    async fn metrics(&self) -> String {
+        let own = metrics::process_samples(self.memory_limit_bytes);
+        metrics::text(&self.rt, self.shard.mesh(), own).await
+    }
+}

@@ -1,0 +1,242 @@
+//! The real binary from outside: how it starts, refuses, answers and stops.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Longest any single step may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Within this the process ends after a signal, whatever happens.
+const STOP_MAX: Duration = Duration::from_secs(25);
+
+fn pyrite(data: &Path, flags: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pyrite"));
+    command
+        .arg(format!("-data.path={}", data.display()))
+        .args(["-server.http-listen-address=127.0.0.1", "-server.http-listen-port=0", "-shards=2"])
+        .args(flags)
+        .stdin(Stdio::null());
+    command
+}
+
+/// A running server; killed when dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Server {
+    fn start(data: &Path, flags: &[&str]) -> Self {
+        let mut child = pyrite(data, flags).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (line_in, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                println!("pyrite: {line}");
+                let _ = line_in.send(line);
+            }
+        });
+        let mut server = Self { child, address: ([127, 0, 0, 1], 0).into(), lines };
+        let line = server.line_with("msg=listening");
+        let address = line.split(" address=").nth(1).unwrap().split(' ').next().unwrap();
+        server.address = address.parse().unwrap();
+        server.wait_ready();
+        server
+    }
+
+    /// The next log line that holds `text`.
+    fn line_with(&self, text: &str) -> String {
+        let given_up = Instant::now() + PATIENCE;
+        loop {
+            let patience = given_up.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(patience).expect("the line is logged in time");
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    fn wait_ready(&self) {
+        let given_up = Instant::now() + PATIENCE;
+        while self.get("/ready").0 != 200 {
+            assert!(Instant::now() < given_up, "ready in time");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// One request on a connection of its own.
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    fn wait(&mut self, patience: Duration) -> ExitStatus {
+        let given_up = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < given_up, "the process ends within {patience:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn run_to_end(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_ends_with_2_and_is_named() {
+    let data = tempfile::tempdir().unwrap();
+    for (flag, text) in [
+        ("-no-such-flag=1", "flag provided but not defined: -no-such-flag"),
+        ("-shards=many", "invalid value \"many\" for flag -shards"),
+    ] {
+        let output = run_to_end(&mut pyrite(data.path(), &[flag]));
+        assert_eq!(output.status.code(), Some(2), "{flag}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with(text), "{stderr}");
+    }
+    assert!(!data.path().join("wal").exists(), "nothing was begun");
+}
+
+#[test]
+fn what_is_not_built_ends_with_1_and_the_reason() {
+    let data = tempfile::tempdir().unwrap();
+    for (flag, text) in [
+        ("-target=distributor", "only target all is built so far"),
+        ("-storage.backend=s3", "only the backend filesystem is built so far"),
+        ("-runtime=portable", "the portable runtime is not built yet"),
+        ("-server.http-listen-address=256.0.0.1", "listening on 256.0.0.1:0"),
+    ] {
+        let output = run_to_end(&mut pyrite(data.path(), &[flag]));
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains(text), "{stderr}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout_and_end_with_0() {
+    let data = tempfile::tempdir().unwrap();
+    for (flag, text) in [("-help", "Usage of pyrite"), ("--version", "pyrite, version ")] {
+        let output = run_to_end(&mut pyrite(data.path(), &[flag]));
+        assert_eq!(output.status.code(), Some(0), "{flag}");
+        assert!(String::from_utf8(output.stdout).unwrap().starts_with(text), "{flag}");
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_data_ends_with_1_and_names_the_first() {
+    let data = tempfile::tempdir().unwrap();
+    let first = Server::start(data.path(), &[]);
+    let second = run_to_end(&mut pyrite(data.path(), &[]));
+    assert_eq!(second.status.code(), Some(1));
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    let words = format!("is in use by process {}", first.child.id());
+    assert!(stderr.contains(&words), "{stderr}");
+    assert_eq!(first.get("/ready").0, 200, "the first one goes on");
+}
+
+#[test]
+fn a_port_that_another_process_listens_on_is_refused() {
+    let (data, other_data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let first = Server::start(data.path(), &[]);
+    let port = format!("-server.http-listen-port={}", first.address.port());
+    let second = run_to_end(&mut pyrite(other_data.path(), &[&port]));
+    assert_eq!(second.status.code(), Some(1));
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert!(stderr.contains("Address already in use"), "{stderr}");
+}
+
+#[test]
+fn both_signals_stop_it_with_0_and_idle_connections_do_not_hold_it_up() {
+    for signal in ["TERM", "INT"] {
+        let data = tempfile::tempdir().unwrap();
+        let mut server = Server::start(data.path(), &[]);
+        let idle: Vec<TcpStream> =
+            (0..8).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+        let mut used = TcpStream::connect(server.address).unwrap();
+        used.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(used.read(&mut [0; 512]).unwrap() > 0);
+        server.signal(signal);
+        let status = server.wait(STOP_MAX);
+        assert_eq!(status.code(), Some(0), "SIG{signal}");
+        drop((idle, used));
+    }
+}
+
+#[test]
+fn a_killed_process_starts_again_on_its_port_at_once() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    let port = server.address.port();
+    // Connections that the server closes first stay in TIME_WAIT on its side.
+    let mut kept: Vec<TcpStream> =
+        (0..4).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    for stream in &mut kept {
+        stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        assert!(stream.read(&mut [0; 512]).unwrap() > 0);
+    }
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    drop(kept);
+    let again = Server::start(data.path(), &[&format!("-server.http-listen-port={port}")]);
+    assert_eq!(again.address.port(), port);
+}
+
+#[test]
+fn every_family_of_the_metrics_has_its_help_and_every_shard_answers() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), &["-shards=3", "-memory.limit=1GiB"]);
+    let (status, text) = server.get("/metrics");
+    assert_eq!(status, 200);
+    for shard in 0..3 {
+        assert!(text.contains(&format!("pyrite_shard_up{{shard=\"{shard}\"}} 1\n")), "{text}");
+        let longest = format!("pyrite_longest_poll_seconds{{shard=\"{shard}\",class=\"rpc\"}} ");
+        assert!(text.contains(&longest), "{text}");
+    }
+    assert!(text.contains("pyrite_memory_limit_bytes 1073741824\n"), "{text}");
+    let mut family = "";
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            family = rest.split(' ').next().unwrap();
+        } else if !line.starts_with('#') {
+            assert!(line.starts_with(family), "{line} stands under {family}");
+        }
+    }
+}
+
+#[test]
+fn log_lines_are_json_when_asked_for() {
+    let data = tempfile::tempdir().unwrap();
+    let output = run_to_end(&mut pyrite(data.path(), &["-log.format=json", "-target=querier"]));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let line: serde_json::Value = serde_json::from_str(stderr.lines().next().unwrap()).unwrap();
+    assert_eq!(line["level"], "ERROR");
+    assert!(line["error"].as_str().unwrap().contains("only target all"), "{line}");
+}
