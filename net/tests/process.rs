@@ -1,5 +1,9 @@
 //! The real binary from outside: how it starts, refuses, answers and stops.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and show what the server said"
+)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -202,11 +206,54 @@ fn a_killed_process_starts_again_on_its_port_at_once() {
         stream.write_all(b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         assert!(stream.read(&mut [0; 512]).unwrap() > 0);
     }
-    server.child.kill().unwrap();
-    server.child.wait().unwrap();
-    drop(kept);
-    let again = Server::start(data.path(), &[&format!("-server.http-listen-port={port}")]);
-    assert_eq!(again.address.port(), port);
+    // Once with connections of the dead process in TIME_WAIT, and a few times with its listener not taken apart yet.
+    for _ in 0..5 {
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        kept.clear();
+        server = Server::start(data.path(), &[&format!("-server.http-listen-port={port}")]);
+        assert_eq!(server.address.port(), port);
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_is_waited_for_only_as_long_as_granted() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &["-server.graceful-shutdown-timeout=1s"]);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = "POST /ingest?name=a HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf";
+    stream.write_all(head.as_bytes()).unwrap();
+    let in_flight = "pyrite_http_requests_in_flight 2\n"; // it and the scrape itself
+    let given_up = Instant::now() + PATIENCE;
+    while !server.get("/metrics").1.contains(in_flight) {
+        assert!(Instant::now() < given_up, "the request arrives");
+    }
+    let asked = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+    let took = asked.elapsed();
+    assert!(took >= Duration::from_millis(900), "it was waited for, {took:?}");
+}
+
+#[test]
+fn a_request_under_way_is_answered_before_the_process_ends() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let query = "name=app%7B%7D&from=1700000000&until=1700000010&format=folded";
+    let head = format!("POST /ingest?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let given_up = Instant::now() + PATIENCE;
+    while !server.get("/metrics").1.contains("pyrite_http_requests_in_flight 2\n") {
+        assert!(Instant::now() < given_up, "the request arrives");
+    }
+    server.signal("TERM");
+    server.line_with("msg=stopping");
+    stream.write_all(b"a;b;c 1\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 "), "{answer:?}");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
 }
 
 #[test]

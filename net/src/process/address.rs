@@ -2,8 +2,16 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::time::{Duration, Instant};
 
 use crate::config::HttpConfig;
+
+/// How long an address that is in use is tried again. The kernel takes a killed process's rings apart after the process is
+/// gone, and a pending `accept` of theirs keeps its listener alive until then: some tens of milliseconds, more on a busy machine.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two tries.
+const IN_USE_RETRY: Duration = Duration::from_millis(20);
 
 /// The address all shards listen on. A port of 0 is replaced by a free one.
 ///
@@ -22,10 +30,22 @@ pub(super) fn listen_address(config: &HttpConfig) -> io::Result<SocketAddr> {
     let mut last_error = io::Error::other("the name has no address");
     loop {
         let Some(candidate) = candidates.next() else { return Err(last_error) };
-        match TcpListener::bind(candidate) {
+        match bind_patiently(candidate) {
             Ok(listener) => return listener.local_addr(),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => last_error = error,
+        }
+    }
+}
+
+fn bind_patiently(address: SocketAddr) -> io::Result<TcpListener> {
+    let given_up = Instant::now() + IN_USE_PATIENCE;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < given_up => {
+                std::thread::sleep(IN_USE_RETRY);
+            }
+            result => return result,
         }
     }
 }
