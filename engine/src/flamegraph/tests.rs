@@ -56,13 +56,8 @@ fn paths<const N: usize>(names: &[String], levels: &[proto::querier::Level]) -> 
             let parent = above.iter().find(|(from, sums, _)| {
                 (0..pairs).all(|s| from[s] <= x[s] && x[s] + totals[s] <= from[s] + sums[s])
             });
-            let path = match parent {
-                Some((.., path)) => format!("{path};{name}"),
-                None => {
-                    assert!(above.is_empty(), "{name} lies under no parent");
-                    name.clone()
-                }
-            };
+            assert!(parent.is_some() || above.is_empty(), "{name} lies under no parent");
+            let path = parent.map_or_else(|| name.clone(), |(.., path)| format!("{path};{name}"));
             let told: Vec<String> = told.iter().map(ToString::to_string).collect();
             all.push(format!("{path} {}", told.join(" ")));
             let from = x.clone();

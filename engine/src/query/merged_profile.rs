@@ -183,6 +183,9 @@ impl MergedProfile {
     }
 }
 
+/// Mapping, address, and lines as (function, line).
+type LocationContent = (u64, u64, Vec<(u64, i64)>);
+
 /// Takes over, on first use, what samples name.
 struct PprofWriter<'a> {
     symbols: &'a Symbols,
@@ -195,7 +198,7 @@ struct PprofWriter<'a> {
     /// Locations whose first line is forgotten.
     without_line: Vec<bool>,
     /// Ids of locations without their line by content: several may become one.
-    equal: BTreeMap<(u64, u64, Vec<(u64, i64)>), u64>,
+    equal: BTreeMap<LocationContent, u64>,
     other: u64,
 }
 

@@ -47,7 +47,7 @@ pub(crate) fn pushed(service: &'static str, time_ms: i64, stacks: &[(&str, i64)]
 fn columns(stacks: &[(String, i64)]) -> Profile {
     let mut profile =
         Profile { stack_starts: vec![0], label_starts: vec![0], ..Profile::default() };
-    let mut text = |profile: &mut Profile, text: &str| {
+    let text = |profile: &mut Profile, text: &str| {
         profile.strings.push(Span { start: profile.bytes.len() as u32, len: text.len() as u32 });
         profile.bytes.extend_from_slice(text.as_bytes());
         profile.strings.len() as u32 - 1

@@ -17,10 +17,13 @@ pub enum Aggregation {
     Average,
 }
 
+/// (sum of values, number of profiles) by time.
+type Points = BTreeMap<i64, (i64, u64)>;
+
 /// Groups of several shards, by labels.
 #[derive(Debug, Default)]
 pub struct TimeSeries {
-    groups: BTreeMap<Vec<(String, String)>, BTreeMap<i64, (i64, u64)>>,
+    groups: BTreeMap<Vec<(String, String)>, Points>,
 }
 
 impl TimeSeries {

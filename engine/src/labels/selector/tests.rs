@@ -110,7 +110,7 @@ fn what_is_written_is_read_back() {
                 }
                 out
             });
-            text.push_str(&format!("{label} {op} \"{escaped}\" , "));
+            text += &[label.as_str(), " ", op, " \"", &escaped, "\" , "].concat();
             expected.push((label, if *equal { Equal } else { NotEqual }, value.clone()));
         }
         text.push('}');

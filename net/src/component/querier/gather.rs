@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
-use proto::rpc::select::{ProfilePart, SelectReply, SelectRequest, TreePart};
+use proto::rpc::select::{LocationPart, ProfilePart, SelectReply, SelectRequest, TreePart};
 use proto::rpc::{Code, Failure, Reply, Request};
 
 use super::Querier;
@@ -17,7 +17,7 @@ use crate::runtime::Runtime;
 const QUESTIONS_IN_FLIGHT_MAX: usize = 64;
 
 /// How long a question may take: twice the write timeout of a connection, as Pyroscope's frontends grant.
-const QUESTION_TIME_MAX: Duration = Duration::from_secs(60);
+const QUESTION_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// Takes parts in. Merging pauses as it goes; nothing else of the query runs meanwhile.
 pub(super) trait Gathered {
@@ -57,7 +57,7 @@ impl<R: Runtime> Querier<R> {
             .shards()
             .map(|shard| self.mesh.call(shard, Request::Select(request.clone())))
             .collect();
-        let mut held = Vec::new();
+        let mut held = Vec::new(); // until all are merged
         while let Some(reply) = calls.next().await {
             match reply? {
                 Reply::Select(SelectReply::Failed(failure)) => return Err(failure),
@@ -70,6 +70,7 @@ impl<R: Runtime> Querier<R> {
                 other => panic!("a select is answered by a select's reply, not by {other:?}"),
             }
         }
+        drop(held);
         Ok(())
     }
 
@@ -121,6 +122,6 @@ fn profile_bytes(part: &ProfilePart) -> usize {
     const LINE: usize = 16;
     part.strings.len() * TEXT
         + size_of_val(part.functions.as_slice())
-        + part.locations.len() * (size_of_val(&part.locations) + 2 * LINE)
+        + part.locations.len() * (size_of::<LocationPart>() + 2 * LINE)
         + part.parents.len() * (4 + 4 + 8)
 }

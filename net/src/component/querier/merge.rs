@@ -36,7 +36,7 @@ impl Gathered for (&mut MergedProfile, &Pace) {
 }
 
 impl<R: Runtime> Querier<R> {
-    /// SelectMergeStacktraces in each of its formats.
+    /// `SelectMergeStacktraces` in each of its formats.
     pub(super) async fn stacktraces(
         &self,
         tenants: &[TenantId],

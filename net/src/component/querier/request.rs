@@ -155,6 +155,7 @@ fn texts(matchers: &[Matcher]) -> Vec<MatcherText> {
 }
 
 /// Whatever is wrong with a request.
+#[expect(clippy::needless_pass_by_value, reason = "errors are handed over by `map_err`")]
 pub(super) fn refused(error: impl ToString) -> Failure {
     Failure { code: Code::InvalidArgument, reason: "", message: error.to_string() }
 }
@@ -164,6 +165,7 @@ pub(super) fn unimplemented(message: impl Into<String>) -> Failure {
 }
 
 /// A part that no shard of ours would send.
+#[expect(clippy::needless_pass_by_value, reason = "errors are handed over by `map_err`")]
 pub(super) fn bad_part(error: impl ToString) -> Failure {
     Failure { code: Code::Internal, reason: "", message: error.to_string() }
 }

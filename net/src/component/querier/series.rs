@@ -64,7 +64,7 @@ impl Gathered for StatsPart {
     async fn add(&mut self, part: SelectReply) -> Result<(), Failure> {
         let SelectReply::Stats(part) = part else { panic!("stats are answered by stats") };
         if part.data_ingested {
-            let whole = self.data_ingested.then_some(*self).unwrap_or(part);
+            let whole = if self.data_ingested { *self } else { part };
             self.data_ingested = true;
             self.oldest_ms = whole.oldest_ms.min(part.oldest_ms);
             self.newest_ms = whole.newest_ms.max(part.newest_ms);

@@ -372,6 +372,8 @@ fn the_kits_renders_come_out() {
     assert_eq!(serde_json::json!(lines), answers["dot"]);
 }
 
+type Change = fn(&Node, &mut SelectMergeStacktracesRequest);
+
 #[test]
 fn the_kits_errors_come_out() {
     let Some(answers) = kit_answers("errors", "query_errors") else { return };
@@ -381,12 +383,11 @@ fn the_kits_errors_come_out() {
         assert_eq!(failure.code, Code::InvalidArgument, "{step}: {failure:?}");
         match body["message"]["starts"].as_str() {
             Some(start) => {
-                assert!(failure.message.starts_with(start), "{step}: {}", failure.message)
+                assert!(failure.message.starts_with(start), "{step}: {}", failure.message);
             }
             None => assert_eq!(body["message"], failure.message, "{step}"),
         }
     };
-    type Change = fn(&Node, &mut SelectMergeStacktracesRequest);
     let changes: [(&str, Change); 10] = [
         ("no_type", |_, r| r.profile_type_id = String::new()),
         ("bad_type", |_, r| r.profile_type_id = "cpu".to_owned()),
