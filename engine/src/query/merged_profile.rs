@@ -11,7 +11,7 @@ use crate::pace::Pace;
 use crate::profile::Step;
 use crate::profile_type::ProfileType;
 use crate::query::intern::Texts;
-use crate::symbols::{LocationId, NodeId, PartError, PartImport, Symbols};
+use crate::symbols::{FunctionId, LocationId, Mapping, NodeId, PartError, PartImport, Symbols};
 
 /// What is left of each stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -200,6 +200,7 @@ struct PprofWriter<'a> {
     /// Ids of locations without their line by content: several may become one.
     equal: BTreeMap<LocationContent, u64>,
     other: u64,
+    empty_mapping: u64,
 }
 
 impl<'a> PprofWriter<'a> {
@@ -216,6 +217,7 @@ impl<'a> PprofWriter<'a> {
             without_line: Vec::new(),
             equal: BTreeMap::new(),
             other: 0,
+            empty_mapping: 0,
         }
     }
 
@@ -241,13 +243,17 @@ impl<'a> PprofWriter<'a> {
         if known != 0 {
             return known;
         }
-        let mapping_id = self.symbols.mapping_of(id).map_or(0, |mapping| {
-            let at = mapping.0 as usize;
-            if self.mappings[at] == 0 {
-                self.mappings[at] = self.mapping(self.symbols.mapping(mapping));
+        let mapping_id = match self.symbols.mapping_of(id) {
+            Some(mapping) if self.mappings[mapping.0 as usize] != 0 => {
+                self.mappings[mapping.0 as usize]
             }
-            self.mappings[at]
-        });
+            Some(mapping) => {
+                let number = self.mapping(Some(self.symbols.mapping(mapping)));
+                self.mappings[mapping.0 as usize] = number;
+                number
+            }
+            None => self.without_mapping(),
+        };
         let mut line = Vec::new();
         for of in self.symbols.lines(id) {
             let function_id = self.function(of.function);
@@ -276,7 +282,7 @@ impl<'a> PprofWriter<'a> {
         number
     }
 
-    fn function(&mut self, id: crate::symbols::FunctionId) -> u64 {
+    fn function(&mut self, id: FunctionId) -> u64 {
         let known = self.functions[id.0 as usize];
         if known != 0 {
             return known;
@@ -295,10 +301,17 @@ impl<'a> PprofWriter<'a> {
         number
     }
 
-    fn mapping(&mut self, mapping: crate::symbols::Mapping) -> u64 {
+    /// The mapping of locations that have none: pprof's readers are used to every location having one.
+    fn without_mapping(&mut self) -> u64 {
+        if self.empty_mapping == 0 {
+            self.empty_mapping = self.mapping(None);
+        }
+        self.empty_mapping
+    }
+
+    fn mapping(&mut self, mapping: Option<Mapping>) -> u64 {
         let id = self.profile.mapping.len() as u64 + 1;
-        let mapping = pprof::Mapping {
-            id,
+        let mapping = mapping.map_or_else(pprof::Mapping::default, |mapping| pprof::Mapping {
             memory_start: mapping.memory_start,
             memory_limit: mapping.memory_limit,
             file_offset: mapping.file_offset,
@@ -308,8 +321,9 @@ impl<'a> PprofWriter<'a> {
             has_filenames: mapping.has_filenames,
             has_line_numbers: mapping.has_line_numbers,
             has_inline_frames: mapping.has_inline_frames,
-        };
-        self.profile.mapping.push(mapping);
+            ..pprof::Mapping::default()
+        });
+        self.profile.mapping.push(pprof::Mapping { id, ..mapping });
         id
     }
 
@@ -324,10 +338,12 @@ impl<'a> PprofWriter<'a> {
                 system_name: name,
                 ..pprof::Function::default()
             });
+            let mapping_id =
+                if self.profile.mapping.is_empty() { self.without_mapping() } else { 1 };
             self.other = self.profile.location.len() as u64 + 1;
             self.profile.location.push(pprof::Location {
                 id: self.other,
-                mapping_id: u64::from(!self.profile.mapping.is_empty()),
+                mapping_id,
                 line: vec![pprof::Line { function_id, line: 0 }],
                 ..pprof::Location::default()
             });

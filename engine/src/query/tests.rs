@@ -28,7 +28,8 @@ pub(crate) fn secret() -> HashSecret {
     })
 }
 
-/// One profile of one series. A frame `a|b` is one location, `b` inlined into `a`; `@10` is an address without function.
+/// One profile of one series. A frame `a|b` is one location, `b` inlined into `a`; `@10` is an address without function;
+/// `-a` has no mapping.
 #[derive(Clone, Debug)]
 pub(crate) struct Pushed {
     pub(crate) tenant: &'static str,
@@ -67,7 +68,7 @@ fn columns(stacks: &[(String, i64)]) -> Profile {
                 match frame.strip_prefix('@') {
                     Some(hex) => address = u64::from_str_radix(hex, 16).unwrap(),
                     None => {
-                        for name in frame.split('|').rev() {
+                        for name in frame.trim_start_matches('-').split('|').rev() {
                             let name = text(&mut profile, name);
                             profile.functions.push(Function { name, ..Function::default() });
                             let function = profile.functions.len() as u32 - 1;
@@ -77,7 +78,7 @@ fn columns(stacks: &[(String, i64)]) -> Profile {
                 }
                 let lines_count = profile.lines.len() as u32 - lines_start;
                 profile.locations.push(Location {
-                    mapping: 0,
+                    mapping: if frame.starts_with('-') { NONE } else { 0 },
                     address,
                     lines_start,
                     lines_count,
@@ -465,6 +466,17 @@ fn a_merged_profile_tells_its_type_and_what_was_cut() {
         !texts.contains(&"lone".to_owned()),
         "symbols that nothing names are left out: {texts:?}"
     );
+}
+
+#[test]
+fn every_location_has_a_mapping() {
+    let heads = heads_of(&[pushed("a", 1, &[("main;-jit", 1), ("-jit;main", 2)])]);
+    let profile = pprof_of(&[&heads], &everything(), &[], Shape::Nodes(0));
+    let ids: Vec<u64> = profile.mapping.iter().map(|m| m.id).collect();
+    assert_eq!(ids, [1, 2]);
+    assert!(profile.location.iter().all(|l| ids.contains(&l.mapping_id)));
+    let cut = pprof_of(&[&heads], &everything(), &[], Shape::Nodes(1));
+    assert!(cut.location.iter().all(|l| l.mapping_id != 0), "what was cut too");
 }
 
 #[test]

@@ -15,7 +15,9 @@ fn seconds(world: &World) -> u64 {
 
 #[test]
 fn a_client_that_says_nothing_is_cut_after_the_read_timeout() {
-    for said in [&b""[..], b"GE", b"GET /ready HTTP/1.1\r\nhost:", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+    for said in
+        [&b""[..], b"GE", b"GET /ready HTTP/1.1\r\nhost:", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
+    {
         let world = World::new();
         world.raw(said);
         assert!((30..=35).contains(&seconds(&world)), "{said:?}: {} s", seconds(&world));
@@ -122,7 +124,9 @@ fn an_h2_connection_is_drained_too() {
 #[test]
 fn what_is_not_http_is_answered_or_closed() {
     let world = World::new();
-    for nonsense in [&b"\x16\x03\x01\x02\x00\x01"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", &[0xff; 100_000]] {
+    for nonsense in
+        [&b"\x16\x03\x01\x02\x00\x01"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", &[0xff; 100_000]]
+    {
         let answer = world.raw(nonsense);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }

@@ -32,11 +32,9 @@ fn an_upload_arrives_as_it_was_sent() {
 fn gzip_is_told_only_when_said_and_true() {
     let world = World::new();
     let packed = gzip(b"a;b 1\n");
-    for (encoding, body, want) in [
-        ("gzip", &packed[..], true),
-        ("gzip", b"a;b 1\n", false),
-        ("identity", &packed[..], false),
-    ] {
+    for (encoding, body, want) in
+        [("gzip", &packed[..], true), ("gzip", b"a;b 1\n", false), ("identity", &packed[..], false)]
+    {
         let headers = [TENANT, ("content-encoding", encoding)];
         let call = request("POST", "/ingest?name=a", &headers, body.to_vec());
         assert_eq!(world.http1(call).status.as_u16(), 200);
@@ -87,7 +85,8 @@ fn a_claimed_length_is_refused_before_the_body_comes() {
 #[test]
 fn a_body_that_never_ends_times_out() {
     let world = World::new();
-    let head = "POST /ingest HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\ncontent-length: 10\r\n\r\nabc";
+    let head =
+        "POST /ingest HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\ncontent-length: 10\r\n\r\nabc";
     let answer = world.raw(head.as_bytes());
     assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
     assert!(answer.contains(r#"{"code":"unknown","message":"error reading request body: "#));
@@ -99,7 +98,8 @@ fn a_torn_body_stores_nothing() {
     let world = World::new();
     let mut stream = world.connect();
     world.run(async move {
-        let head = "POST /ingest HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\ncontent-length: 10\r\n\r\nabc";
+        let head =
+            "POST /ingest HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\ncontent-length: 10\r\n\r\nabc";
         crate::world::write_all(&mut stream, head.as_bytes()).await;
     });
     world.settle();

@@ -97,10 +97,8 @@ fn what_is_no_message_is_an_invalid_argument() {
             "unmarshal message: zero-length payload is not a valid JSON object".to_owned()
         )
     );
-    let calls = [
-        json_call(PATH, &b"{nope"[..]),
-        request("POST", PATH, &[PROTO, TENANT], &b"\x0a\xff"[..]),
-    ];
+    let calls =
+        [json_call(PATH, &b"{nope"[..]), request("POST", PATH, &[PROTO, TENANT], &b"\x0a\xff"[..])];
     for call in calls {
         let (status, code, message) = world.http1(call).error();
         assert_eq!((status, code.as_str()), (400, "invalid_argument"));
@@ -201,7 +199,8 @@ fn a_push_of_very_many_parts_is_refused_before_it_is_decoded() {
         assert_eq!((status, code.as_str()), (400, "invalid_argument"));
         assert_eq!(message, "push has more than 262144 series, samples and labels");
     }
-    let braces_in_a_string = format!(r#"{{"series":[{{"labels":[{{"value":"{}"}}]}}]}}"#, "{".repeat(parts));
+    let braces_in_a_string =
+        format!(r#"{{"series":[{{"labels":[{{"value":"{}"}}]}}]}}"#, "{".repeat(parts));
     assert_eq!(world.http1(json_call(PATH, braces_in_a_string)).status.as_u16(), 200);
 }
 
@@ -212,7 +211,8 @@ fn any_body_is_answered() {
     let cell = std::panic::AssertUnwindSafe(&world);
     bolero::check!().with_type::<(u8, Vec<u8>)>().for_each(|(how, body)| {
         let world: &World = &cell;
-        let content_type = ("content-type", if how & 1 == 0 { "application/json" } else { PROTO.1 });
+        let content_type =
+            ("content-type", if how & 1 == 0 { "application/json" } else { PROTO.1 });
         let encoding = ("content-encoding", if how & 2 == 0 { "identity" } else { "gzip" });
         let body = if how & 4 == 0 { body.clone() } else { gzip(body) };
         let answer = world.http1(request("POST", PATH, &[content_type, TENANT, encoding], body));

@@ -169,8 +169,7 @@ fn the_clients_deadline_ends_the_query() {
     let world = World::new();
     let (open, gate) = futures_channel::oneshot::channel();
     *world.api().gate.borrow_mut() = Some(gate);
-    let headers =
-        [TENANT, ("content-type", "application/json"), ("connect-timeout-ms", "1500")];
+    let headers = [TENANT, ("content-type", "application/json"), ("connect-timeout-ms", "1500")];
     let call = request("POST", Procedure::Series.path(), &headers, &b"{}"[..]);
     let (status, code, message) = world.http1(call).error();
     assert_eq!((status, code.as_str()), (504, "deadline_exceeded"));

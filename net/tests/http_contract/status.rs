@@ -38,7 +38,11 @@ fn unknown_paths_are_404() {
         ("POST", "/push.v1.PusherService/Push/"),
     ] {
         let answer = world.http1(request(method, path, &[("x-scope-orgid", "t")], ""));
-        assert_eq!((answer.status.as_u16(), answer.text()), (404, "404 page not found\n"), "{path}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.text()),
+            (404, "404 page not found\n"),
+            "{path}"
+        );
     }
 }
 
@@ -55,7 +59,11 @@ fn requests_are_counted_by_route_and_status() {
             .iter()
             .find(|sample| {
                 sample.name == name
-                    && sample.labels.iter().map(|(k, v)| (*k, v.as_str())).eq(labels.iter().copied())
+                    && sample
+                        .labels
+                        .iter()
+                        .map(|(k, v)| (*k, v.as_str()))
+                        .eq(labels.iter().copied())
             })
             .map(|sample| sample.value)
     };
