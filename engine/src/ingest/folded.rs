@@ -18,10 +18,12 @@ use crate::profile::Step;
 /// Bytes of one line: a thousand frames of a kilobyte each. A line is searched in one go.
 pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// Work of one step, in units of about a byte of text; a frame costs [`FRAME_WORK`], a stack written [`STACK_WORK`].
+/// Work of one step, in units of a byte of text searched, about a nanosecond.
 const STEP_WORK: usize = 256 << 10;
-const FRAME_WORK: usize = 100;
-const STACK_WORK: usize = 100;
+/// A line or frame looked up, or a stack written.
+const LOOK_UP_WORK: usize = 100;
+/// A frame or stack not seen before: an insertion, and its text in the message.
+const NEW_WORK: usize = 500;
 
 /// What a sample takes in the message beside its location ids, at least: an estimate that never refuses too early.
 const SAMPLE_BYTES_MIN: usize = 7;
@@ -99,7 +101,7 @@ impl FoldedPass {
                 let stack = self.stacks[self.written].clone();
                 self.writer.sample(&self.ids[stack.ids], stack.value);
                 self.written += 1;
-                work += STACK_WORK;
+                work += LOOK_UP_WORK;
             } else {
                 return Ok(Step::Done);
             }
@@ -130,7 +132,7 @@ impl FoldedPass {
         if let Some((stack, count)) = self.stack_of(&line)? {
             self.begin_stack(stack, count.saturating_mul(self.scale));
         }
-        Ok(len + FRAME_WORK)
+        Ok(len + LOOK_UP_WORK)
     }
 
     /// The stack of a line and its count; `None` for a line to be skipped.
@@ -172,7 +174,9 @@ impl FoldedPass {
         }
         open.unread = start.saturating_sub(1);
         let was_root = start == 0;
+        let written = self.writer.len();
         let id = self.writer.frame(&frame);
+        let is_new = self.writer.len() > written;
         put_varint(&mut self.ids, id);
         let bytes = self.writer.len() + self.ids.len() + self.stacks.len() * SAMPLE_BYTES_MIN;
         if bytes > self.profile_bytes_max {
@@ -181,7 +185,7 @@ impl FoldedPass {
         if was_root {
             self.end_stack();
         }
-        Ok(frame.len() + FRAME_WORK)
+        Ok(frame.len() + LOOK_UP_WORK + if is_new || was_root { NEW_WORK } else { 0 })
     }
 
     fn end_stack(&mut self) {
