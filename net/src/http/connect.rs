@@ -11,6 +11,7 @@ use proto::rpc::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::profile_blocks;
 use super::reply::{self, Reply, ReplyBody};
 use crate::runtime::Spawn;
 
@@ -66,52 +67,11 @@ impl Codec {
         reply::full(StatusCode::OK, self.content_type(), body.into())
     }
 
-    /// Writes a merged profile, the one answer that may be large. In JSON it is written in one poll, about 3 ms a MB: who asks
-    /// for JSON looks at small ones.
+    /// Writes a merged profile, the one answer that may be large, piece by piece.
     pub(super) async fn encode_profile(self, rt: &impl Spawn, profile: Profile) -> Reply {
-        match self {
-            Self::Json => self.encode(&profile),
-            Self::Proto => {
-                let blocks = write_profile(rt, profile).await;
-                let body = ReplyBody::of_blocks(blocks, Vec::new());
-                reply::full(StatusCode::OK, self.content_type(), body)
-            }
-        }
-    }
-}
-
-/// Rows of a merged profile written between turns for others: a sample of 1000 locations takes about 2 kB and 2 µs.
-const STEP_ROWS: usize = 512;
-
-/// Writes a profile piece by piece: protobuf messages of one type, one after another, are the message that has the rows of all.
-async fn write_profile(rt: &impl Spawn, mut profile: Profile) -> Vec<Bytes> {
-    use std::mem::take;
-    let mut blocks = Vec::new();
-    let out = &mut blocks;
-    let samples = take(&mut profile.sample);
-    let locations = take(&mut profile.location);
-    let functions = take(&mut profile.function);
-    let string_table = take(&mut profile.string_table);
-    out.push(profile.encode_to_vec().into());
-    write_rows(rt, samples, out, |sample| Profile { sample, ..Profile::default() }).await;
-    write_rows(rt, locations, out, |location| Profile { location, ..Profile::default() }).await;
-    write_rows(rt, functions, out, |function| Profile { function, ..Profile::default() }).await;
-    let strings = |string_table| Profile { string_table, ..Profile::default() };
-    write_rows(rt, string_table, out, strings).await;
-    blocks
-}
-
-async fn write_rows<T>(
-    rt: &impl Spawn,
-    rows: Vec<T>,
-    blocks: &mut Vec<Bytes>,
-    part: impl Fn(Vec<T>) -> Profile,
-) {
-    let mut rows = rows.into_iter();
-    while rows.len() > 0 {
-        let piece = part(rows.by_ref().take(STEP_ROWS).collect());
-        blocks.push(piece.encode_to_vec().into());
-        rt.yield_if_needed().await;
+        let blocks = profile_blocks::write(rt, self, profile).await;
+        let body = ReplyBody::of_blocks(blocks, Vec::new());
+        reply::full(StatusCode::OK, self.content_type(), body)
     }
 }
 

@@ -7,12 +7,16 @@
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::rope::{BLOCK_BYTES, Rope, RopeError};
+use super::rope::{Rope, RopeError};
 use crate::budget::Held;
 use crate::runtime::Spawn;
 
-/// Input of one step: stored blocks without content would otherwise be consumed without end and without output.
-const INPUT_BYTES_MAX: usize = 64 << 10;
+/// Input of one step of inflating: stored blocks without content would otherwise be consumed without end and without output.
+/// Output is bounded by the block it goes to (256 KiB, 0.5 to 1.2 ms).
+const INFLATED_INPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Input of one step of compressing: 0.2 to 0.5 ms.
+const DEFLATED_INPUT_BYTES_MAX: usize = 16 << 10;
 
 /// zlib's largest window.
 const WINDOW_BITS: u8 = 15;
@@ -60,7 +64,7 @@ impl Inflater {
             self.members_count += 1;
             Decompress::new_gzip(WINDOW_BITS)
         });
-        let input = &input[..input.len().min(INPUT_BYTES_MAX)];
+        let input = &input[..input.len().min(INFLATED_INPUT_BYTES_MAX)];
         let (taken_before, out_before) = (member.total_in(), member.total_out());
         let status = member
             .decompress_vec(input, block, FlushDecompress::None)
@@ -118,7 +122,7 @@ pub(super) async fn deflate(
     mut out: Rope,
 ) -> Option<(Vec<Bytes>, Vec<Held>)> {
     let mut compress = Compress::new_gzip(Compression::new(REPLY_LEVEL), WINDOW_BITS);
-    for piece in input.iter().flat_map(|bytes| bytes.chunks(INPUT_BYTES_MAX)) {
+    for piece in input.iter().flat_map(|bytes| bytes.chunks(DEFLATED_INPUT_BYTES_MAX)) {
         let mut rest = piece;
         while !rest.is_empty() {
             let block = out.block_with_space().ok()?;
@@ -140,8 +144,6 @@ pub(super) async fn deflate(
         }
     }
 }
-
-const _: () = assert!(INPUT_BYTES_MAX <= BLOCK_BYTES, "a step is at most one block either way");
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,7 @@ mod connect;
 mod connection;
 mod counters;
 mod gzip;
+mod profile_blocks;
 mod push_message;
 mod reply;
 mod rope;
@@ -24,6 +25,8 @@ mod router;
 mod routes;
 mod server;
 mod tenant_header;
+#[cfg(test)]
+mod turns;
 
 pub use app::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
 pub use connection::serve_connection;

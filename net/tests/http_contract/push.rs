@@ -170,14 +170,14 @@ fn a_body_over_the_limit_is_refused_as_received_and_as_inflated() {
 #[test]
 fn bodies_stay_within_the_memory_budget() {
     let config = HttpConfig { tenancy: Tenancy::Multi, ..HttpConfig::default() };
-    let world = World::with(config, 8 << 20);
-    let small = push_of(vec![0; 1 << 20]).encode_to_vec();
-    let large = gzip(&vec![0; 12 << 20]);
+    let world = World::with(config, 1 << 20);
+    let small = push_of(vec![0; 200 << 10]).encode_to_vec();
+    let large = gzip(&vec![0; 2 << 20]);
     for _ in 0..3 {
         let answer =
             world.http1(request("POST", PATH, &[PROTO, TENANT, GZIP], large.clone())).error();
         assert_eq!((answer.0, answer.1.as_str()), (429, "resource_exhausted"));
-        assert!(answer.2.starts_with("memory limit of 8.0 MiB reached"), "{}", answer.2);
+        assert!(answer.2.starts_with("memory limit of 1.0 MiB reached"), "{}", answer.2);
         // What a refused body held is free again.
         let answer = world.http1(request("POST", PATH, &[PROTO, TENANT], small.clone()));
         assert_eq!(answer.status.as_u16(), 200);

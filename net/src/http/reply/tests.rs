@@ -1,1 +1,57 @@
+use engine::route::ShardId;
+use futures_executor::block_on;
+use http_body_util::BodyExt;
 
+use super::*;
+use crate::budget::Budget;
+use crate::http::turns::Turns;
+
+fn accepting(value: &'static str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
+    headers
+}
+
+#[test]
+fn gzip_is_accepted_by_name_or_star_and_not_with_quality_zero() {
+    for yes in ["gzip", "GZIP", "deflate, gzip", "br;q=1.0, gzip;q=0.2", "*", "gzip; q=1"] {
+        assert!(accepts_gzip(&accepting(yes)), "{yes}");
+    }
+    for no in ["", "identity", "br", "gzip;q=0", "gzip; q=0.0", "x-gzip"] {
+        assert!(!accepts_gzip(&accepting(no)), "{no}");
+    }
+    assert!(!accepts_gzip(&HeaderMap::new()));
+}
+
+#[test]
+fn a_body_of_blocks_has_an_exact_length_and_comes_in_order() {
+    let blocks = vec![Bytes::from_static(b"one "), Bytes::new(), Bytes::from_static(b"two")];
+    let body = ReplyBody::of_blocks(blocks, Vec::new());
+    assert_eq!(body.size_hint().exact(), Some(7));
+    assert_eq!(block_on(body.collect()).unwrap().to_bytes(), "one two");
+    assert!(ReplyBody::default().is_end_stream());
+}
+
+#[test]
+fn an_uncompressed_reply_goes_out_when_there_is_no_room_to_compress() {
+    let budget = Budget::new(0, 1).of_shard(ShardId(0));
+    let reply = full(StatusCode::OK, "text/plain", vec![b'x'; 5000].into());
+    let reply = block_on(compressed(&Turns::default(), &budget, &accepting("gzip"), reply));
+    assert!(!reply.headers().contains_key(CONTENT_ENCODING));
+    assert_eq!(reply.body().size_hint().exact(), Some(5000));
+}
+
+#[test]
+fn retrying_is_suggested_where_it_helps() {
+    for (code, retried) in [
+        (Code::ResourceExhausted, true),
+        (Code::Unavailable, true),
+        (Code::InvalidArgument, false),
+        (Code::Internal, false),
+    ] {
+        let failure = Failure { code, reason: "", message: "no".to_owned() };
+        for reply in [connect_failure(&failure), plain_failure(&failure.clone().into())] {
+            assert_eq!(reply.headers().contains_key(RETRY_AFTER), retried, "{code:?}");
+        }
+    }
+}
