@@ -17,8 +17,8 @@ use proto::types::*;
 pub(crate) struct FakeApi {
     /// Pushes, with their tenants.
     pub(crate) pushes: RefCell<Vec<(String, PushRequest)>>,
-    /// Uploads: tenant, query, content type, whether gzip-encoded, body.
-    pub(crate) uploads: RefCell<Vec<(String, String, String, bool, Bytes)>>,
+    /// Uploads.
+    pub(crate) uploads: RefCell<Vec<Uploaded>>,
     /// Reads: what was called with which tenants and arguments.
     pub(crate) reads: RefCell<Vec<String>>,
     /// Failure of everything.
@@ -35,6 +35,15 @@ pub(crate) struct FakeApi {
     pub(crate) gate: RefCell<Option<oneshot::Receiver<()>>>,
     /// Reads that ended, however they did.
     pub(crate) ended_reads: std::rc::Rc<Cell<usize>>,
+}
+
+/// An upload as the component got it.
+pub(crate) struct Uploaded {
+    pub(crate) tenant: String,
+    pub(crate) query: String,
+    pub(crate) content_type: String,
+    pub(crate) gzip_encoded: bool,
+    pub(crate) body: Bytes,
 }
 
 struct Ended(std::rc::Rc<Cell<usize>>);
@@ -92,9 +101,13 @@ impl Writes for FakeApi {
 
     async fn ingest(&self, tenant: TenantId, upload: Upload<'_>) -> Result<(), HttpFailure> {
         let Upload { query, content_type, gzip_encoded, body } = upload;
-        let (query, content_type) = (query.to_owned(), content_type.to_owned());
-        let upload = (tenant.to_string(), query, content_type, gzip_encoded, body);
-        self.uploads.borrow_mut().push(upload);
+        self.uploads.borrow_mut().push(Uploaded {
+            tenant: tenant.to_string(),
+            query: query.to_owned(),
+            content_type: content_type.to_owned(),
+            gzip_encoded,
+            body,
+        });
         self.upload_failure.borrow().clone().map_or(Ok(()), Err)
     }
 }

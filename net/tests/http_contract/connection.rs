@@ -124,9 +124,8 @@ fn an_h2_connection_is_drained_too() {
 #[test]
 fn what_is_not_http_is_answered_or_closed() {
     let world = World::new();
-    for nonsense in
-        [&b"\x16\x03\x01\x02\x00\x01"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", &[0xff; 100_000]]
-    {
+    let long = vec![0xff; 100_000];
+    for nonsense in [&b"\x16\x03\x01\x02\x00\x01"[..], b"\r\n\r\n\r\n", b"GET\r\n\r\n", &long[..]] {
         let answer = world.raw(nonsense);
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{answer}");
     }

@@ -5,9 +5,14 @@ use net::http::{HttpConfig, HttpFailure, Tenancy};
 use net::runtime::Class;
 use proto::rpc::{Code, Failure};
 
+use crate::api::Uploaded;
 use crate::world::{World, gzip, request};
 
 const TENANT: (&str, &str) = ("x-scope-orgid", "t");
+
+fn last_upload(world: &World) -> Uploaded {
+    world.api().uploads.borrow_mut().pop().expect("an upload arrived")
+}
 
 #[test]
 fn an_upload_arrives_as_it_was_sent() {
@@ -18,8 +23,7 @@ fn an_upload_arrives_as_it_was_sent() {
         let uri = format!("{path}?name=app%7Bk%3Dv%7D&from=1");
         let answer = world.http1(request("POST", &uri, &headers, body.clone()));
         assert_eq!((answer.status.as_u16(), answer.text()), (200, ""));
-        let (tenant, query, content_type, gzip_encoded, got) =
-            world.api().uploads.borrow_mut().pop().unwrap();
+        let Uploaded { tenant, query, content_type, gzip_encoded, body: got } = last_upload(&world);
         assert_eq!((tenant.as_str(), query.as_str()), ("t", "name=app%7Bk%3Dv%7D&from=1"));
         assert_eq!(content_type, "multipart/form-data; boundary=b");
         assert!(!gzip_encoded);
@@ -38,8 +42,7 @@ fn gzip_is_told_only_when_said_and_true() {
         let headers = [TENANT, ("content-encoding", encoding)];
         let call = request("POST", "/ingest?name=a", &headers, body.to_vec());
         assert_eq!(world.http1(call).status.as_u16(), 200);
-        let (_, _, content_type, gzip_encoded, got) =
-            world.api().uploads.borrow_mut().pop().unwrap();
+        let Uploaded { content_type, gzip_encoded, body: got, .. } = last_upload(&world);
         assert_eq!((content_type.as_str(), gzip_encoded), ("", want), "{encoding}");
         assert_eq!(got, body, "the body is handed on unopened");
     }

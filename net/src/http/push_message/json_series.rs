@@ -20,6 +20,7 @@ const ARRAY_DEPTH: usize = 2;
 
 /// A scan under way.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "a lexer's state is flags")]
 pub(super) struct SeriesScan {
     position: usize,
     depth: usize,
