@@ -175,6 +175,11 @@ impl<R: Runtime> Shard<R> {
         &self.distributor
     }
 
+    /// This shard's log.
+    pub fn log(&self) -> &Log<R> {
+        &self.log
+    }
+
     /// This shard's end of the mesh.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh

@@ -295,7 +295,7 @@ impl<R: Runtime> Reader<'_, R> {
     async fn read(&mut self, file: usize, offset: u64, len: usize) -> Result<Bytes, RecoveryError> {
         let path = format!("{}/{}", self.log.path, segment_name(self.log.files[file].number));
         if self.open.as_ref().is_none_or(|(open, _)| *open != file) {
-            let opened = self.rt.open(&path, Open::Existing).await;
+            let opened = open_synced(self.rt, &path).await;
             self.open = Some((file, opened.map_err(|source| io_error(&path, source))?));
         }
         let (_, opened) = self.open.as_ref().expect("the file was opened above");
@@ -307,6 +307,13 @@ impl<R: Runtime> Reader<'_, R> {
         let before: u64 = self.log.files[..file].iter().map(|file| file.len).sum();
         progress.done_bytes.set(self.done_before + before + offset);
     }
+}
+
+/// Opens a file and makes durable what a killed process wrote and did not sync: what is read once is there at every start.
+async fn open_synced<R: Runtime>(rt: &R, path: &str) -> io::Result<R::File> {
+    let file = rt.open(path, Open::Existing).await?;
+    file.datasync().await?;
+    Ok(file)
 }
 
 /// Records on their way to their owners.

@@ -3,7 +3,7 @@
 //! - A write reaches the durable image by `datasync`. At a crash each 512-byte sector of what was written since, or is being
 //!   written, is there or not, by the seed.
 //! - A failed `datasync` drops what it should have synced: some sectors are durable, the others never will be, and later
-//!   syncs succeed without them (as the page cache of Linux does).
+//!   syncs succeed without them (as the page cache of Linux does). The process that wrote them reads them until it is killed.
 //! - A new, renamed or removed name is durable by `sync_dir`; at a crash each such change since has happened or not.
 //!   Directories are durable when made (the trait says so).
 //! - Space is counted over the lengths of all files; EIO comes by chance.
@@ -57,6 +57,8 @@ struct FileImage {
     durable: Vec<u8>,
     /// Completed since the last sync, in order.
     unsynced: Vec<Change>,
+    /// A sync has failed: reads see what never will be durable.
+    sync_failed: bool,
     /// Begun and not completed.
     in_flight: BTreeMap<u64, Change>,
 }
@@ -230,11 +232,14 @@ impl DiskImage {
 
     fn check_space(&self, grows_bytes: u64) -> io::Result<()> {
         let Some(capacity) = self.faults.capacity_bytes else { return Ok(()) };
-        let used: u64 = self.names.values().map(|file| self.files[file].live.len() as u64).sum();
-        if grows_bytes > 0 && used + grows_bytes > capacity {
+        if grows_bytes > 0 && self.used_bytes() + grows_bytes > capacity {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "simulated disk is full"));
         }
         Ok(())
+    }
+
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.names.values().map(|file| self.files[file].live.len() as u64).sum()
     }
 
     /// How many completed changes a sync that begins now must cover.
@@ -253,6 +258,7 @@ impl DiskImage {
         // Another sync may have covered some of them meanwhile.
         let covered = covered.min(image.unsynced.len());
         let changes: Vec<Change> = image.unsynced.drain(..covered).collect();
+        image.sync_failed |= fails;
         let survival = if fails { Survival::PerMille(500) } else { Survival::Everything };
         for change in changes {
             change.tear(&mut image.durable, survival, random);
@@ -313,9 +319,15 @@ impl DiskImage {
         Ok(())
     }
 
-    /// The process is gone: the kernel completes what it had been given, or not.
+    /// The process is gone: the kernel completes what it had been given, or not; what a failed sync dropped is not seen again.
     pub(super) fn kill(&mut self, random: &Random) {
         for image in self.files.values_mut() {
+            if std::mem::take(&mut image.sync_failed) {
+                image.live.clone_from(&image.durable);
+                for change in &image.unsynced {
+                    change.apply(&mut image.live);
+                }
+            }
             for change in std::mem::take(&mut image.in_flight).into_values() {
                 if random.chance(500) {
                     change.apply(&mut image.live);

@@ -133,6 +133,11 @@ impl World {
         self.core.disks.borrow_mut().entry(node).or_default().faults = faults;
     }
 
+    /// Bytes that a node's files have together.
+    pub fn disk_used_bytes(&self, node: NodeId) -> u64 {
+        self.core.disks.borrow().get(&node).map_or(0, disk::DiskImage::used_bytes)
+    }
+
     /// Moves a node's wall clock.
     pub fn jump_clock(&self, node: NodeId, by_ms: i64) {
         self.core.note(by_ms.cast_unsigned());

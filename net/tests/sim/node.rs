@@ -1,0 +1,183 @@
+//! One simulated node: the parts that ship, started over the simulator's disk.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::head::HeadOptions;
+use engine::limits::Limits;
+use engine::planted::Bug;
+use engine::route::ShardId;
+use net::budget::Budget;
+use net::mesh::{self, Mesh};
+use net::readiness::Readiness;
+use net::runtime::sim::{NodeId, Sim, World};
+use net::runtime::{Class, Clock, Rand, Spawn};
+use net::shard::{Shard, ShardSettings};
+use net::wal::recovery::Share;
+use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
+use proto::rpc::select::{MatchOp, MatcherText, SelectReply, SelectRequest, Selection, TreePart};
+use proto::rpc::{Reply, Request};
+use ulid::Ulid;
+
+use super::oracle::{Place, Totals};
+use super::profile::{COLUMNS, Stack};
+
+pub(crate) const NODE: NodeId = NodeId(0);
+
+/// How a node is started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) shards: u16,
+    pub(crate) ack: Ack,
+    pub(crate) chunk_bytes_max: usize,
+    pub(crate) bug: Option<Bug>,
+}
+
+/// A running node. Dropped after its tasks are: by a crash, a kill, or the end of the world.
+pub(crate) struct Node {
+    pub(crate) shards: Vec<(Sim, Rc<Shard<Sim>>)>,
+    readiness: Readiness,
+    failures: Rc<RefCell<Vec<String>>>,
+}
+
+impl Node {
+    /// Starts the shards and their recovery; pushes are taken at once.
+    pub(crate) fn start(world: &World, start: Start) -> Self {
+        let first = world.shard(NODE, 0);
+        let unix_ms = first.unix_ms() as u64;
+        let run = new_ulid(&first, unix_ms);
+        let (peers, inboxes) = mesh::queues(start.shards);
+        let budget = Budget::new(1 << 40, start.shards);
+        let readiness = Readiness::new(start.shards);
+        let limits = Arc::new(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let failures = Rc::new(RefCell::new(Vec::new()));
+        let settings = Settings {
+            segment_bytes: SEGMENT_BYTES_MIN,
+            ack: start.ack,
+            pending_bytes_max: 256 << 10,
+        };
+        let mut shards = Vec::new();
+        for (number, inbox) in (0..).zip(inboxes) {
+            let rt = world.shard(NODE, number);
+            let log = Log::create(rt.clone(), run, number, settings);
+            let log = world.complete(&rt, log).expect("it ends").expect("a directory is made");
+            log.plant(start.bug);
+            let id = ShardId(number);
+            let shard_settings = ShardSettings {
+                limits: Arc::clone(&limits),
+                budget: budget.of_shard(id),
+                heads: HeadOptions {
+                    chunk_bytes_max: start.chunk_bytes_max,
+                    bug: start.bug,
+                    ..HeadOptions::default()
+                },
+                origin: new_ulid(&rt, unix_ms),
+                readiness: readiness.clone(),
+            };
+            let mesh = Mesh::new(id, peers.clone());
+            let shard = Shard::start(rt.clone(), mesh, inbox, shard_settings, log);
+            let (recovering, failures) = (Rc::clone(&shard), Rc::clone(&failures));
+            let share = Share::new(id, start.shards, run).planted(start.bug);
+            rt.spawn(Class::Background, async move {
+                if let Err(error) = recovering.recover(share).await {
+                    failures.borrow_mut().push(error.to_string());
+                }
+            });
+            shards.push((rt, shard));
+        }
+        Self { shards, readiness, failures }
+    }
+
+    /// `Some` when recovery has ended on every shard, well or with words.
+    pub(crate) fn recovered(&self) -> Option<Result<(), String>> {
+        if let Some(failure) = self.failures.borrow().first() {
+            return Some(Err(failure.clone()));
+        }
+        self.readiness.recovered().ok().map(Ok)
+    }
+
+    /// Closes the logs of all shards, as SIGTERM does.
+    pub(crate) fn close(&self, world: &World) {
+        for (rt, shard) in &self.shards {
+            let shard = Rc::clone(shard);
+            let closed = async move { shard.close().await };
+            // A sealed log says so; everything acknowledged is synced all the same.
+            let _ = world.complete(rt, closed).expect("closing ends");
+        }
+    }
+
+    /// Reads the totals of every place through the shards' side of queries.
+    pub(crate) fn read(
+        &self,
+        world: &World,
+        places: Vec<Place>,
+    ) -> Result<BTreeMap<Place, Totals>, String> {
+        let (rt, shard) = &self.shards[0];
+        let mesh = shard.mesh().clone();
+        let read = async move {
+            let mut read = BTreeMap::new();
+            for place in places {
+                let mut totals = Totals::default();
+                for ((kind, unit), total) in COLUMNS.iter().zip(&mut totals) {
+                    read_column(&mesh, &place, kind, unit, total).await?;
+                }
+                read.insert(place, totals);
+            }
+            Ok(read)
+        };
+        world.complete(rt, read).ok_or("a read never ended")?
+    }
+}
+
+fn new_ulid(rt: &Sim, unix_ms: u64) -> u128 {
+    let random = (u128::from(rt.next_u64()) << 64) | u128::from(rt.next_u64());
+    Ulid::from_parts(unix_ms, random).0
+}
+
+async fn read_column(
+    mesh: &Mesh,
+    (tenant, service): &Place,
+    kind: &str,
+    unit: &str,
+    total: &mut BTreeMap<Stack, i64>,
+) -> Result<(), String> {
+    let matcher = |name: &str, value: String| MatcherText {
+        name: name.to_owned(),
+        op: MatchOp::Equal,
+        value,
+    };
+    let profile_type = format!("process_cpu:{kind}:{unit}:cpu:nanoseconds");
+    let selection = Selection {
+        tenants: vec![tenant.clone()],
+        matchers: vec![
+            matcher("__profile_type__", profile_type),
+            matcher("service_name", service.clone()),
+        ],
+        start_ms: 0,
+        end_ms: i64::MAX / 1_000_000,
+    };
+    for shard in mesh.shards() {
+        let request = SelectRequest::Tree { selection: selection.clone(), call_site: Vec::new() };
+        match mesh.call(shard, Request::Select(request)).await {
+            Ok(Reply::Select(SelectReply::Tree(part))) => add_tree(&part, total),
+            other => return Err(format!("a read of shard {} was answered {other:?}", shard.0)),
+        }
+    }
+    Ok(())
+}
+
+/// Spells every node's stack out, which is slow and hard to get wrong.
+fn add_tree(part: &TreePart, total: &mut BTreeMap<Stack, i64>) {
+    for (node, value) in part.values.iter().enumerate().filter(|(_, value)| **value != 0) {
+        let mut stack = Vec::new();
+        let mut at = node as u32;
+        while at != u32::MAX {
+            stack.push(part.names[part.name_ids[at as usize] as usize].clone());
+            at = part.parents[at as usize];
+        }
+        stack.reverse();
+        *total.entry(stack).or_default() += value;
+    }
+}
