@@ -1,6 +1,7 @@
 //! One seed's life of a node: starts, pushes, faults, and the ways a run may end; checked after every start.
 
 use std::cell::{Cell, RefCell};
+use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ const CLIENTS_MAX: u64 = 8;
 /// A client that was refused comes again after this long: agents do not hammer either.
 const BACKOFF: Duration = Duration::from_millis(100);
 /// Virtual time a recovery or a last push may take. Slow disks included; a node that needs longer hangs.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What a seed did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,7 @@ impl Scenario {
             }
             world.set_disk_faults(NODE, faults);
             if random.chance(300) {
-                let hours = Duration::from_secs(2 * 3600).as_millis() as u64;
+                let hours = Duration::from_hours(2).as_millis() as u64;
                 world.jump_clock(NODE, random.below(2 * hours) as i64 - hours as i64);
             }
             world.run_for(Duration::from_micros(random.below(300_000)));
@@ -345,7 +346,7 @@ impl Client {
         let name_bytes = random.below(name_bytes) as usize;
         let mut own = format!("own-{number}-");
         while own.len() < name_bytes {
-            own.push_str(&format!("{:016x}", random.word()));
+            write!(own, "{:016x}", random.word()).expect("a string takes any text");
         }
         let value = || random.between(1, 1_000_000) as i64;
         let content = Content {
