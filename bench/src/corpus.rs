@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use engine::labels::LabelSet;
+use engine::tenant::PartitionKey;
+
+use crate::pipeline::partition;
 
 /// The nine kinds of the even mix, `program/kind`.
 pub const MIX: [&str; 9] = [
@@ -28,35 +31,16 @@ pub struct Series {
     pub kind: &'static str,
     /// pprof messages, gzip'd.
     pub profiles: Vec<Bytes>,
+    /// Labels as an agent sends them.
+    pub labels: LabelSet,
+    /// The service's partition.
+    pub key: PartitionKey,
 }
 
 impl Series {
-    /// The program: it stands for the service.
-    pub fn service_name(&self) -> &'static str {
-        self.kind.split('/').next().unwrap_or(self.kind)
-    }
-
     /// The profile at an index, starting over at the end.
     pub fn profile(&self, at: usize) -> &Bytes {
         &self.profiles[at % self.profiles.len()]
-    }
-
-    /// Labels as an agent sends them.
-    pub fn labels(&self) -> LabelSet {
-        let name = match self.kind {
-            "go-server/heap" | "go-big/heap" | "python/memory" | "node/heap" => "memory",
-            "node/wall" => "wall",
-            "go-server/goroutine" => "goroutine",
-            _ => "process_cpu",
-        };
-        let pairs = [
-            ("__name__", name),
-            ("service_name", self.service_name()),
-            ("namespace", "shop"),
-            ("pod", "shop-7c9d8b6f5-x2x4q"),
-            ("instance", "10.1.2.3:4040"),
-        ];
-        LabelSet::from_pairs(pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec())
     }
 }
 
@@ -78,13 +62,14 @@ pub fn is_whole(corpus: &[Series]) -> bool {
 
 /// `PYRITE_SHARED`, or `shared` beside the project.
 fn shared_dir() -> PathBuf {
-    std::env::var_os("PYRITE_SHARED").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-        PathBuf::from,
-    )
+    std::env::var_os("PYRITE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from)
 }
 
-#[expect(clippy::print_stderr, reason = "whoever runs a bench must know that its figures are of another corpus")]
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs a bench must know that its figures are of another corpus"
+)]
 fn say_absent(dir: &Path) {
     eprintln!("{} is absent: using the few profiles in bench/fixtures", dir.display());
 }
@@ -96,6 +81,30 @@ fn series(dir: &Path, kind: &'static str) -> Series {
         .filter(|path| path.extension().is_some_and(|extension| extension == "gz"))
         .collect();
     files.sort();
-    let read = |path: &PathBuf| Bytes::from(std::fs::read(path).expect("a corpus file is readable"));
-    Series { kind, profiles: files.iter().map(read).collect() }
+    let read =
+        |path: &PathBuf| Bytes::from(std::fs::read(path).expect("a corpus file is readable"));
+    let service_name = kind.split('/').next().unwrap_or(kind);
+    Series {
+        kind,
+        profiles: files.iter().map(read).collect(),
+        labels: labels(kind, service_name),
+        key: partition(service_name),
+    }
+}
+
+fn labels(kind: &str, service_name: &str) -> LabelSet {
+    let name = match kind {
+        "go-server/heap" | "go-big/heap" | "python/memory" | "node/heap" => "memory",
+        "node/wall" => "wall",
+        "go-server/goroutine" => "goroutine",
+        _ => "process_cpu",
+    };
+    let pairs = [
+        ("__name__", name),
+        ("service_name", service_name),
+        ("namespace", "shop"),
+        ("pod", "shop-7c9d8b6f5-x2x4q"),
+        ("instance", "10.1.2.3:4040"),
+    ];
+    LabelSet::from_pairs(pairs.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec())
 }

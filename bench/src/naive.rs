@@ -25,7 +25,8 @@ pub fn add(message: &pprof::Profile, sums: &mut Sums) {
     let text = |at: i64| message.string_table[at as usize].as_str();
     let functions: HashMap<u64, &pprof::Function> =
         message.function.iter().map(|f| (f.id, f)).collect();
-    let mappings: HashMap<u64, &pprof::Mapping> = message.mapping.iter().map(|m| (m.id, m)).collect();
+    let mappings: HashMap<u64, &pprof::Mapping> =
+        message.mapping.iter().map(|m| (m.id, m)).collect();
     let frames: HashMap<u64, Vec<String>> = message
         .location
         .iter()
@@ -108,7 +109,8 @@ impl Head {
         let mut locations = HashMap::new();
         for l in &message.location {
             let next = self.locations.len() as u32;
-            let lines = l.line.iter().map(|line| (functions[&line.function_id], line.line)).collect();
+            let lines =
+                l.line.iter().map(|line| (functions[&line.function_id], line.line)).collect();
             locations.insert(l.id, *self.locations.entry((l.address, lines)).or_insert(next));
         }
         let mut rows: BTreeMap<SeriesKey, BTreeMap<u32, i64>> = BTreeMap::new();

@@ -10,12 +10,19 @@ use super::row::BatchWriter;
 use super::sort::{Item, Sorter};
 use super::{Heads, SeriesId, series};
 use crate::hash::HashSecret;
-use crate::profile::{Admission, NONE, Outcome, Profile, Step};
+use crate::profile::{Admission, NONE, Outcome, Profile, Step, series_labels};
 use crate::symbols::{Interner, Symbols};
 use crate::tenant::PartitionKey;
 
 /// Work of one step, about nanoseconds (see [`Interner::take_cost`]): half a millisecond, a quarter of what a shard may take.
 const STEP_COST_MAX: usize = 500_000;
+
+/// Samples that one call of [`Append::select`] looks at. Their frames are not counted in advance: with the default limits of
+/// samples and depth, a call visits a million at most, which takes a third of a millisecond.
+const SELECT_SAMPLES_MAX: usize = 1024;
+
+/// Stacks of one batch of look-ups.
+const STACKS_MAX: usize = 64;
 
 /// What encoding a value costs, about nanoseconds.
 const VALUE_COST: usize = 10;
@@ -39,6 +46,7 @@ pub struct Append {
     /// Hashes of what each column and each group adds to a series' labels.
     column_hashes: Vec<u128>,
     labels_hash: u128,
+    samples: Vec<u32>,
     nodes: Vec<u32>,
     values: Vec<u64>,
     bytes: Vec<u8>,
@@ -49,8 +57,14 @@ pub struct Append {
 enum Phase {
     #[default]
     Idle,
-    Intern {
+    /// Which samples are stored, and which locations they need.
+    Select {
         sample: usize,
+    },
+    Locations,
+    /// The nodes of the samples' stacks.
+    Stacks {
+        item: usize,
     },
     Sort,
     Encode {
@@ -101,7 +115,7 @@ impl Append {
         self.batch.clear();
         self.row_series.clear();
         self.key = Some(key.clone());
-        self.phase = Phase::Intern { sample: 0 };
+        self.phase = Phase::Select { sample: 0 };
         self.hash_columns(heads.secret(), profile, admission);
     }
 
@@ -114,9 +128,9 @@ impl Append {
             while cost_left > 0 {
                 let cost = match self.phase {
                     Phase::Idle => unreachable!("begin left the idle phase"),
-                    Phase::Intern { sample } => {
-                        self.intern(&mut head.symbols, profile, admission, sample)
-                    }
+                    Phase::Select { sample } => self.select(profile, admission, sample),
+                    Phase::Locations => self.locations(&mut head.symbols, profile),
+                    Phase::Stacks { item } => self.stacks(&mut head.symbols, profile, item),
                     Phase::Sort => self.sort(profile, head.symbols.nodes_count()),
                     Phase::Encode { item } if item < self.sorter.items.len() => {
                         self.encode_group(head, profile, admission, item)
@@ -151,45 +165,61 @@ impl Append {
             + self.batch.bytes_held()
             + self.row_series.capacity() * size_of::<SeriesId>()
             + self.column_hashes.capacity() * size_of::<u128>()
-            + self.nodes.capacity() * size_of::<u32>()
+            + (self.samples.capacity() + self.nodes.capacity()) * size_of::<u32>()
             + self.values.capacity() * size_of::<u64>()
             + self.bytes.capacity()
     }
 
-    /// Finds the nodes of samples from `sample` on; gives the cost.
-    fn intern(
-        &mut self,
-        symbols: &mut Symbols,
-        profile: &Profile,
-        admission: &Admission,
-        mut sample: usize,
-    ) -> usize {
+    /// Looks at samples from `sample` on; gives the cost.
+    fn select(&mut self, profile: &Profile, admission: &Admission, sample: usize) -> usize {
         let columns = profile.sample_types.len();
-        let mut cost = 0;
-        while sample < profile.samples_count() {
-            if cost >= STEP_COST_MAX {
-                self.phase = Phase::Intern { sample };
-                return cost;
-            }
+        let until = profile.samples_count().min(sample + SELECT_SAMPLES_MAX);
+        let mut frames = 0;
+        for sample in sample..until {
             let group = profile.sample_groups[sample];
-            if group != NONE {
-                let values = &profile.values[sample * columns..][..columns];
-                let outcomes = &admission.outcomes[group as usize * columns..][..columns];
-                if has_live_value(values, outcomes) {
-                    let stack = profile.stack_starts[sample] as usize
-                        ..profile.stack_starts[sample + 1] as usize;
-                    let node =
-                        self.interner.stack(symbols, profile, &profile.stack_locations[stack]);
-                    self.sorter.items.push(Item { node: node.0, sample: sample as u32 });
-                }
-                cost += self.interner.take_cost();
+            if group == NONE {
+                continue;
             }
-            cost += 2;
-            sample += 1;
+            let values = &profile.values[sample * columns..][..columns];
+            let outcomes = &admission.outcomes[group as usize * columns..][..columns];
+            if has_live_value(values, outcomes) {
+                let stack = stack_of(profile, sample);
+                self.interner.want(stack);
+                self.sorter.items.push(Item { node: NONE, sample: sample as u32 });
+                frames += stack.len();
+            }
         }
-        self.sorter.begin(symbols.nodes_count(), profile.groups_count());
-        self.phase = Phase::Sort;
-        cost
+        self.phase = if until == profile.samples_count() {
+            Phase::Locations
+        } else {
+            Phase::Select { sample: until }
+        };
+        (until - sample) * 4 + frames
+    }
+
+    fn locations(&mut self, symbols: &mut Symbols, profile: &Profile) -> usize {
+        if self.interner.locations(symbols, profile, STEP_COST_MAX) == Step::Done {
+            self.phase = Phase::Stacks { item: 0 };
+        }
+        self.interner.take_cost()
+    }
+
+    /// Finds the nodes of a batch of samples; gives the cost.
+    fn stacks(&mut self, symbols: &mut Symbols, profile: &Profile, item: usize) -> usize {
+        let until = self.sorter.items.len().min(item + STACKS_MAX);
+        let samples = &mut self.samples;
+        samples.clear();
+        samples.extend(self.sorter.items[item..until].iter().map(|item| item.sample));
+        let stacks = samples.iter().map(|sample| stack_of(profile, *sample as usize));
+        let items = &mut self.sorter.items[item..until];
+        self.interner.stacks(symbols, stacks, |at, node| items[at].node = node.0);
+        if until == self.sorter.items.len() {
+            self.sorter.begin(symbols.nodes_count(), profile.groups_count());
+            self.phase = Phase::Sort;
+        } else {
+            self.phase = Phase::Stacks { item: until };
+        }
+        self.interner.take_cost()
     }
 
     fn sort(&mut self, profile: &Profile, nodes_count: usize) -> usize {
@@ -228,7 +258,7 @@ impl Append {
             }
             let content = self.hash_series(&head.secret, group_hash, column, outcome);
             let series = head.series.find(content).unwrap_or_else(|| {
-                let labels = series::labels_of(profile, admission, group, column);
+                let labels = series_labels(profile, admission, group as usize, column, outcome);
                 head.series.intern(content, labels, &head.secret)
             });
             self.batch.push(series, &self.nodes, &self.values);
@@ -271,7 +301,7 @@ impl Append {
         secret.content(&self.bytes)
     }
 
-    /// What decides a series' labels, as one hash; see [`series::labels_of`] for what that is.
+    /// What decides a series' labels, as one hash; see [`series_labels`] for what that is.
     fn hash_series(
         &mut self,
         secret: &HashSecret,
@@ -298,6 +328,13 @@ impl Append {
         }
         secret.content(&parts)
     }
+}
+
+/// Location rows of a sample, leaf first.
+#[inline]
+fn stack_of(profile: &Profile, sample: usize) -> &[u32] {
+    let stack = profile.stack_starts[sample]..profile.stack_starts[sample + 1];
+    &profile.stack_locations[stack.start as usize..stack.end as usize]
 }
 
 /// Whether some column that is stored has a value.

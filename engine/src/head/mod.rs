@@ -102,6 +102,17 @@ impl Head {
             + self.open.bytes_held()
     }
 
+    /// The same, counted anew from every part.
+    #[cfg(test)]
+    fn bytes_recounted(&self) -> usize {
+        self.entry_bytes
+            + self.symbols.bytes_recounted()
+            + self.series.bytes_recounted()
+            + self.sealed.capacity() * size_of::<Arc<Chunk>>()
+            + self.sealed.iter().map(|chunk| sealed_bytes(chunk)).sum::<usize>()
+            + self.open.bytes_held()
+    }
+
     /// Whether the open chunk has rows older than the limit. It has no time of its own: the first look at it counts.
     fn is_aged(&mut self, now_ms: i64, age_ms_max: i64) -> bool {
         if self.open.batches_count() == 0 {

@@ -2,8 +2,7 @@
 
 use super::SeriesId;
 use crate::hash::HashSecret;
-use crate::labels::{LabelSet, name};
-use crate::profile::{Admission, Outcome, Profile};
+use crate::labels::LabelSet;
 use crate::symbols::{ContentMap, Table};
 
 /// The cache of content hashes is emptied when it holds so many entries more than twice the series. Several contents may lead
@@ -115,52 +114,4 @@ pub(super) fn extend_with(bytes: &mut Vec<u8>, labels: &LabelSet) {
         bytes.extend_from_slice(text.as_bytes());
         bytes.push(0xff);
     }
-}
-
-/// The labels of a series: those decided by admission with the group's, and those derived from the column (api.md §1.3.1).
-pub(super) fn labels_of(
-    profile: &Profile,
-    admission: &Admission,
-    group: u32,
-    column: usize,
-) -> LabelSet {
-    let mut labels = match &admission.outcomes[group as usize * profile.sample_types.len() + column]
-    {
-        Outcome::Relabelled(labels) => labels.clone(),
-        Outcome::Plain | Outcome::Dropped => with_group(profile, &admission.labels, group),
-    };
-    for gone in [name::DELTA, name::ORDER, name::OTEL] {
-        labels.remove(gone);
-    }
-    let text = |row: Option<u32>| row.map_or("", |row| profile.string(row));
-    let sample_type = profile.sample_types[column];
-    let derived = [
-        (name::TYPE, text(Some(sample_type.kind))),
-        (name::UNIT, text(Some(sample_type.unit))),
-        (name::PERIOD_TYPE, text(profile.period_type.map(|period| period.kind))),
-        (name::PERIOD_UNIT, text(profile.period_type.map(|period| period.unit))),
-    ];
-    let profile_type = derived
-        .iter()
-        .fold(labels.get(name::NAME).unwrap_or_default().to_owned(), |id, (_, part)| {
-            id + ":" + part
-        });
-    for (label, value) in derived {
-        labels.set(label, value);
-    }
-    labels.set(name::PROFILE_TYPE, profile_type);
-    let service_name = labels.get(name::SERVICE_NAME).unwrap_or_default().to_owned();
-    labels.set(name::SERVICE_NAME_PRIVATE, service_name);
-    labels
-}
-
-/// The labels of a pushed series and of a group of its samples; the series' win.
-fn with_group(profile: &Profile, labels: &LabelSet, group: u32) -> LabelSet {
-    let mut pairs = labels.pairs().to_vec();
-    let group = profile.group_starts[group as usize] as usize
-        ..profile.group_starts[group as usize + 1] as usize;
-    pairs.extend(profile.group_labels[group].iter().map(|label| {
-        (profile.string(label.key).to_owned(), profile.string(label.value).to_owned())
-    }));
-    LabelSet::from_pairs(pairs)
 }

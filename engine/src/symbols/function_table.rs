@@ -57,4 +57,9 @@ impl FunctionTable {
     pub(super) fn bytes_held(&self) -> usize {
         column::bytes(&self.rows) + self.by_content.bytes_held()
     }
+
+    #[cfg(test)]
+    pub(super) fn bytes_recounted(&self) -> usize {
+        column::bytes(&self.rows) + self.by_content.bytes_recounted()
+    }
 }

@@ -8,11 +8,14 @@ use super::location_table::NewLocation;
 use super::{
     Function, FunctionId, Line, LocationId, Mapping, MappingId, NodeId, StringId, Symbols,
 };
-use crate::profile::{Profile, Span};
+use crate::profile::{Profile, Span, Step};
 use crate::{hash::HashSecret, profile};
 
 /// No id yet.
 const NONE: u32 = profile::NONE;
+
+/// No id yet, but a stack needs one.
+const WANTED: u32 = NONE - 1;
 
 /// Where rows are read from: a decoded profile, or another shard's part of an answer. Rows are valid indices.
 pub trait Source {
@@ -77,15 +80,30 @@ impl Source for Profile {
 
 /// Scratch for interning one source after another; [`Interner::begin`] empties it.
 ///
-/// The same target must be given to every call between two `begin`s.
+/// The same target and source must be given to every call between two `begin`s. Look-ups go in batches, hashes first: a
+/// look-up alone waits for two cache misses, in a short loop several wait together.
 #[derive(Debug, Default)]
 pub struct Interner {
     memo: Memo,
+    /// First location row that [`Interner::locations`] has not looked at.
+    location_next: u32,
+    found: Vec<Found>,
     /// Ids of the locations of the stack at hand, leaf first, little-endian.
     stack_bytes: Vec<u8>,
     /// Location ids of the last stack that was new, root first, and the node at each of them.
     last_locations: Vec<u32>,
     last_nodes: Vec<u32>,
+}
+
+/// Rows of one batch of look-ups.
+const BATCH_ROWS: usize = 64;
+
+/// A look-up of a batch and its result.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    hash: u128,
+    row: u32,
+    id: u32,
 }
 
 /// What is known of each row of the source.
@@ -103,7 +121,11 @@ struct Memo {
     cost: usize,
 }
 
-/// What interning did, in units of about a nanosecond: callers bound their steps by it (`bench/benches/stages.rs`).
+/// Hashed bytes of a location without lines, and of a line.
+const LOCATION_BYTES: usize = 16 + 8 + 2;
+const LINE_BYTES: usize = 16 + 8;
+
+/// What interning did, in units of about a nanosecond: callers bound their steps by it (`bench/benches/ingest.rs`).
 mod cost {
     pub(super) const STACK: usize = 40;
     pub(super) const FRAME: usize = 1;
@@ -126,6 +148,7 @@ impl Interner {
         refill(&mut memo.function_ids, functions, NONE);
         refill(&mut memo.location_ids, locations, NONE);
         memo.cost = 0;
+        self.location_next = 0;
         self.last_locations.clear();
         self.last_nodes.clear();
     }
@@ -135,27 +158,79 @@ impl Interner {
         std::mem::take(&mut self.memo.cost)
     }
 
-    /// The node of a stack given as location rows, leaf first.
-    pub fn stack(&mut self, symbols: &mut Symbols, source: &impl Source, rows: &[u32]) -> NodeId {
-        if rows.is_empty() {
-            return NodeId::ROOT;
+    /// Notes that a stack has these location rows. All stacks are noted before the first [`Interner::locations`].
+    pub fn want(&mut self, rows: &[u32]) {
+        for &row in rows {
+            self.memo.location_ids[row as usize] = WANTED;
         }
-        self.memo.cost += cost::STACK + rows.len() * cost::FRAME;
-        if self.stack_bytes.len() < rows.len() * 4 {
-            self.stack_bytes.resize(rows.len() * 4, 0);
-        }
-        let bytes = &mut self.stack_bytes[..rows.len() * 4];
-        for (slot, &row) in bytes.chunks_exact_mut(4).zip(rows) {
-            let mut id = self.memo.location_ids[row as usize];
-            if id == NONE {
-                id = self.memo.location(symbols, source, row).0;
+    }
+
+    /// Interns locations that were wanted, until the cost of this call passes `cost_max`.
+    pub fn locations(
+        &mut self,
+        symbols: &mut Symbols,
+        source: &impl Source,
+        cost_max: usize,
+    ) -> Step {
+        let rows = self.memo.location_ids.len() as u32;
+        while self.location_next < rows {
+            if self.memo.cost >= cost_max {
+                return Step::More;
             }
-            slot.copy_from_slice(&id.to_le_bytes());
+            self.found.clear();
+            while self.location_next < rows && self.found.len() < BATCH_ROWS {
+                let row = self.location_next;
+                if self.memo.location_ids[row as usize] == WANTED {
+                    let hash = self.memo.location_hash(&symbols.secret, source, row);
+                    self.found.push(Found { hash, row, id: NONE });
+                }
+                self.location_next += 1;
+            }
+            for found in &mut self.found {
+                found.id = symbols.locations.find(found.hash).map_or(NONE, |id| id.0);
+            }
+            for Found { hash, row, id } in self.found.iter().copied() {
+                let id = if id == NONE {
+                    self.memo.add_location(symbols, source, row, hash).0
+                } else {
+                    id
+                };
+                self.memo.location_ids[row as usize] = id;
+            }
+            self.memo.cost += cost::LOCATION * BATCH_ROWS;
         }
-        let hash = symbols.secret.content(bytes);
-        match symbols.tree.find_stack(hash) {
-            Some(node) => node,
-            None => self.new_stack(symbols, rows.len(), hash),
+        Step::Done
+    }
+
+    /// The nodes of some stacks, given as location rows, leaf first, which [`Interner::locations`] has interned.
+    pub fn stacks<'a>(
+        &mut self,
+        symbols: &mut Symbols,
+        stacks: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+        mut node_of: impl FnMut(usize, NodeId),
+    ) {
+        debug_assert!(stacks.len() <= BATCH_ROWS, "a batch is small");
+        self.found.clear();
+        for rows in stacks.clone() {
+            self.memo.cost += cost::STACK + rows.len() * cost::FRAME;
+            let hash = self.stack_hash(&symbols.secret, rows);
+            self.found.push(Found { hash, row: 0, id: NONE });
+        }
+        for found in &mut self.found {
+            found.id = symbols.tree.find_stack(found.hash).map_or(NONE, |node| node.0);
+        }
+        for (at, rows) in stacks.enumerate() {
+            let Found { hash, id, .. } = self.found[at];
+            let node = match id {
+                _ if rows.is_empty() => NodeId::ROOT,
+                // A stack before it in the batch may have been the same.
+                NONE => match symbols.tree.find_stack(hash) {
+                    Some(node) => node,
+                    None => self.new_stack(symbols, rows, hash),
+                },
+                id => NodeId(id),
+            };
+            node_of(at, node);
         }
     }
 
@@ -167,7 +242,12 @@ impl Interner {
         row: u32,
     ) -> LocationId {
         match self.memo.location_ids[row as usize] {
-            NONE => self.memo.location(symbols, source, row),
+            NONE | WANTED => {
+                let hash = self.memo.location_hash(&symbols.secret, source, row);
+                let id = self.memo.add_location(symbols, source, row, hash);
+                self.memo.location_ids[row as usize] = id.0;
+                id
+            }
             id => LocationId(id),
         }
     }
@@ -193,13 +273,29 @@ impl Interner {
                 * size_of::<u32>()
             + memo.location_bytes.capacity()
             + self.stack_bytes.capacity()
+            + self.found.capacity() * size_of::<Found>()
+    }
+
+    /// Hash of the location ids of a stack; leaves them in `stack_bytes`.
+    #[inline]
+    fn stack_hash(&mut self, secret: &HashSecret, rows: &[u32]) -> u128 {
+        if self.stack_bytes.len() < rows.len() * 4 {
+            self.stack_bytes.resize(rows.len() * 4, 0);
+        }
+        let bytes = &mut self.stack_bytes[..rows.len() * 4];
+        for (slot, &row) in bytes.chunks_exact_mut(4).zip(rows) {
+            let id = self.memo.location_ids[row as usize];
+            debug_assert!(id < WANTED, "locations are interned before stacks");
+            slot.copy_from_slice(&id.to_le_bytes());
+        }
+        secret.content(bytes)
     }
 
     /// Walks a new stack from the root. Stacks come in an order that shares callers, so the walk starts where the last new
     /// stack parts from this one; below the first node that had to be made there is nothing to look up.
-    fn new_stack(&mut self, symbols: &mut Symbols, depth: usize, hash: u128) -> NodeId {
-        let root_first = self.stack_bytes[..depth * 4].rchunks_exact(4);
-        let root_first = root_first.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    fn new_stack(&mut self, symbols: &mut Symbols, rows: &[u32], hash: u128) -> NodeId {
+        let ids = &self.memo.location_ids;
+        let root_first = rows.iter().rev().map(|row| ids[*row as usize]);
         let last = self.last_locations.iter().copied();
         let shared = root_first.clone().zip(last).take_while(|(a, b)| a == b).count();
         self.last_locations.truncate(shared);
@@ -217,23 +313,26 @@ impl Interner {
             self.last_locations.push(location.0);
             self.last_nodes.push(node.0);
         }
-        self.memo.cost += (depth - shared) * cost::FRAME_NEW;
+        self.memo.cost += (rows.len() - shared) * cost::FRAME_NEW;
         symbols.tree.insert_stack(hash, node);
         node
     }
 }
 
 impl Memo {
+    /// The id of a location that was not found before this source, or its batch.
     #[cold]
-    fn location(&mut self, symbols: &mut Symbols, source: &impl Source, row: u32) -> LocationId {
-        self.cost += cost::LOCATION;
-        let hash = self.location_hash(&symbols.secret, source, row);
-        let id = symbols
-            .locations
-            .find(hash)
-            .unwrap_or_else(|| self.new_location(symbols, source, row, hash));
-        self.location_ids[row as usize] = id.0;
-        id
+    fn add_location(
+        &mut self,
+        symbols: &mut Symbols,
+        source: &impl Source,
+        row: u32,
+        hash: u128,
+    ) -> LocationId {
+        match symbols.locations.find(hash) {
+            Some(id) => id,
+            None => self.new_location(symbols, source, row, hash),
+        }
     }
 
     fn new_location(
@@ -258,19 +357,40 @@ impl Memo {
         let LocationRow { mapping, address, is_folded } = source.location(row);
         let has_mapping = mapping != NONE;
         let mapping = if has_mapping { self.mapping_hash(secret, source, mapping) } else { 0 };
+        let mut fixed = [0; LOCATION_BYTES + LINE_BYTES];
+        fixed[..16].copy_from_slice(&mapping.to_le_bytes());
+        fixed[16..24].copy_from_slice(&address.to_le_bytes());
+        fixed[24] = u8::from(has_mapping);
+        fixed[25] = u8::from(is_folded);
+        let mut lines = source.lines(row);
+        let Some(first) = lines.next() else { return secret.content(&fixed[..LOCATION_BYTES]) };
+        let first = self.line_bytes(secret, source, first);
+        fixed[LOCATION_BYTES..].copy_from_slice(&first);
+        let Some(second) = lines.next() else { return secret.content(&fixed) };
         let mut bytes = std::mem::take(&mut self.location_bytes);
         bytes.clear();
-        bytes.extend_from_slice(&mapping.to_le_bytes());
-        bytes.extend_from_slice(&address.to_le_bytes());
-        bytes.extend_from_slice(&[u8::from(has_mapping), u8::from(is_folded)]);
-        for line in source.lines(row) {
-            let function = self.function_hash(secret, source, line.function);
-            bytes.extend_from_slice(&function.to_le_bytes());
-            bytes.extend_from_slice(&line.line.to_le_bytes());
+        bytes.extend_from_slice(&fixed);
+        for line in std::iter::once(second).chain(lines) {
+            let line = self.line_bytes(secret, source, line);
+            bytes.extend_from_slice(&line);
         }
         let hash = secret.content(&bytes);
         self.location_bytes = bytes;
         hash
+    }
+
+    #[inline]
+    fn line_bytes(
+        &mut self,
+        secret: &HashSecret,
+        source: &impl Source,
+        line: profile::Line,
+    ) -> [u8; LINE_BYTES] {
+        let mut bytes = [0; LINE_BYTES];
+        let function = self.function_hash(secret, source, line.function);
+        bytes[..16].copy_from_slice(&function.to_le_bytes());
+        bytes[16..].copy_from_slice(&line.line.to_le_bytes());
+        bytes
     }
 
     fn function_hash(&mut self, secret: &HashSecret, source: &impl Source, row: u32) -> u128 {
@@ -281,11 +401,12 @@ impl Memo {
         self.cost += cost::HASH;
         let function = source.function(row);
         let mut bytes = [0; 56];
-        for (slot, string) in
-            bytes.chunks_exact_mut(16).zip([function.name, function.system_name, function.filename])
-        {
-            slot.copy_from_slice(&self.string_hash(secret, source, string).to_le_bytes());
-        }
+        let name = self.string_hash(secret, source, function.name);
+        let system_name = self.string_hash(secret, source, function.system_name);
+        let filename = self.string_hash(secret, source, function.filename);
+        bytes[..16].copy_from_slice(&name.to_le_bytes());
+        bytes[16..32].copy_from_slice(&system_name.to_le_bytes());
+        bytes[32..48].copy_from_slice(&filename.to_le_bytes());
         bytes[48..].copy_from_slice(&function.start_line.to_le_bytes());
         let hash = secret.content(&bytes);
         self.function_hashes[row as usize] = hash;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::column;
-use super::table::Table;
+use super::content_map::ContentMap;
 use super::{FunctionId, Line, LocationId, MappingId};
 
 /// The table.
@@ -17,12 +17,11 @@ pub(super) struct LocationTable {
     addresses: Vec<u64>,
     /// End of each location's lines; they begin where those of the row before end.
     line_ends: Vec<u32>,
-    hashes: Vec<u128>,
     line_functions: Vec<u32>,
     line_numbers: Vec<u32>,
     /// Numbers that do not fit `line_numbers`, by row there. Nobody's source has them, but a sender may.
     line_numbers_wide: BTreeMap<u32, i64>,
-    by_content: Table<u32>,
+    by_content: ContentMap,
 }
 
 const MAPPING_NONE: u32 = u32::MAX >> 1;
@@ -43,7 +42,7 @@ impl LocationTable {
 
     #[inline]
     pub(super) fn find(&self, hash: u128) -> Option<LocationId> {
-        self.by_content.find(hash as u64, |id| self.hashes[*id as usize] == hash).map(LocationId)
+        self.by_content.find(hash).map(LocationId)
     }
 
     pub(super) fn mapping(&self, id: LocationId) -> Option<MappingId> {
@@ -91,8 +90,7 @@ impl LocationTable {
         column::push(&mut self.mappings, mapping << 1 | u32::from(new.is_folded));
         column::push(&mut self.addresses, new.address);
         column::push(&mut self.line_ends, self.line_functions.len() as u32);
-        column::push(&mut self.hashes, new.hash);
-        self.by_content.insert(new.hash as u64, id, |id| self.hashes[*id as usize] as u64);
+        self.by_content.insert(new.hash, id);
         LocationId(id)
     }
 
@@ -100,11 +98,15 @@ impl LocationTable {
         column::bytes(&self.mappings)
             + column::bytes(&self.addresses)
             + column::bytes(&self.line_ends)
-            + column::bytes(&self.hashes)
             + column::bytes(&self.line_functions)
             + column::bytes(&self.line_numbers)
             + self.line_numbers_wide.len() * WIDE_NUMBER_BYTES
             + self.by_content.bytes_held()
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_recounted(&self) -> usize {
+        self.bytes_held() - self.by_content.bytes_held() + self.by_content.bytes_recounted()
     }
 }
 

@@ -34,6 +34,11 @@ impl MappingTable {
     pub(super) fn bytes_held(&self) -> usize {
         column::bytes(&self.rows) + self.by_content.bytes_held()
     }
+
+    #[cfg(test)]
+    pub(super) fn bytes_recounted(&self) -> usize {
+        column::bytes(&self.rows) + self.by_content.bytes_recounted()
+    }
 }
 
 /// The flags are left out: mappings that differ only in them are few and told apart by comparing.

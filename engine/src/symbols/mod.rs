@@ -159,6 +159,16 @@ impl Symbols {
             + self.locations.bytes_held()
             + self.tree.bytes_held()
     }
+
+    /// The same, counted anew where a sum is kept.
+    #[cfg(test)]
+    pub(crate) fn bytes_recounted(&self) -> usize {
+        self.strings.bytes_recounted()
+            + self.mappings.bytes_recounted()
+            + self.functions.bytes_recounted()
+            + self.locations.bytes_recounted()
+            + self.tree.bytes_recounted()
+    }
 }
 
 /// Row of the string table; 0 is the empty string.

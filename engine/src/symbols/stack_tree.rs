@@ -1,7 +1,8 @@
 //! The stack tree of one partition: nodes are locations under a parent; a stack is the node of its leaf.
 //!
 //! Two ways lead to a node: the hash of a whole stack (one look-up for a known one) and a step from a parent to a child (for
-//! the rest of a new one).
+//! the rest of a new one). A new stack adds its nodes one behind the other, so most children stand right behind their parents;
+//! only the others are in a hash table.
 
 use super::column;
 use super::content_map::ContentMap;
@@ -13,6 +14,7 @@ use super::{HashKeys, LocationId, NodeId};
 pub(super) struct StackTree {
     parents: Vec<u32>,
     locations: Vec<u32>,
+    /// Nodes that do not stand right behind their parents.
     children: Table<u32>,
     stacks: ContentMap,
 }
@@ -77,15 +79,15 @@ impl StackTree {
         location: LocationId,
         keys: HashKeys,
     ) -> Option<NodeId> {
+        if self.is_child(parent.0 + 1, parent, location) {
+            return Some(NodeId(parent.0 + 1));
+        }
         let hash = keys.pair(0, parent.0, location.0);
-        let is_it = |node: &u32| {
-            let node = *node as usize;
-            self.parents[node] == parent.0 && self.locations[node] == location.0
-        };
-        self.children.find(hash, is_it).map(NodeId)
+        self.children.find(hash, |node| self.is_child(*node, parent, location)).map(NodeId)
     }
 
     /// Adds a child that [`StackTree::find_child`] did not find.
+    #[inline]
     pub(super) fn insert_child(
         &mut self,
         parent: NodeId,
@@ -96,11 +98,19 @@ impl StackTree {
         assert!(parent.0 < node, "a parent has a smaller id than its child");
         column::push(&mut self.parents, parent.0);
         column::push(&mut self.locations, location.0);
-        self.children.insert(keys.pair(0, parent.0, location.0), node, |node| {
-            let node = *node as usize;
-            keys.pair(0, self.parents[node], self.locations[node])
-        });
+        if node != parent.0 + 1 {
+            self.children.insert(keys.pair(0, parent.0, location.0), node, |node| {
+                let node = *node as usize;
+                keys.pair(0, self.parents[node], self.locations[node])
+            });
+        }
         NodeId(node)
+    }
+
+    #[inline]
+    fn is_child(&self, node: u32, parent: NodeId, location: LocationId) -> bool {
+        let node = node as usize;
+        self.parents.get(node) == Some(&parent.0) && self.locations.get(node) == Some(&location.0)
     }
 
     pub(super) fn bytes_held(&self) -> usize {
@@ -108,5 +118,13 @@ impl StackTree {
             + column::bytes(&self.locations)
             + self.children.bytes_held()
             + self.stacks.bytes_held()
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_recounted(&self) -> usize {
+        column::bytes(&self.parents)
+            + column::bytes(&self.locations)
+            + self.children.bytes_recounted()
+            + self.stacks.bytes_recounted()
     }
 }
