@@ -40,9 +40,7 @@ fn key(service_name: &str) -> PartitionKey {
 /// Columns of a profile; `turn` rotates the rows of all tables, so that equal contents have other rows in each profile.
 fn profile(samples: &[Sample], turn: usize) -> Profile {
     let mut p = Profile::default();
-    let mut strings = Vec::new();
-    let mut string = |p: &mut Profile, text: String| {
-        strings.push(text.clone());
+    let string = |p: &mut Profile, text: String| {
         p.strings.push(Span { start: p.bytes.len() as u32, len: text.len() as u32 });
         p.bytes.extend_from_slice(text.as_bytes());
         p.strings.len() as u32 - 1
