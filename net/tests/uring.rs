@@ -38,15 +38,18 @@ struct Worker {
 
 /// Two shards: the second one is for what needs a foreign thread or a busy shard.
 fn workers() -> &'static [Worker; 2] {
-    static WORKERS: OnceLock<[Worker; 2]> = OnceLock::new();
-    WORKERS.get_or_init(|| {
+    static WORKERS: OnceLock<([Worker; 2], Watchdog)> = OnceLock::new();
+    let (workers, _) = WORKERS.get_or_init(|| {
         if let Err(reason) = probe::io_uring() {
             panic!("no ring can be opened, and these tests do not skip: {reason}");
         }
         let data_path = data_path();
         uring::prepare_data_dir(&data_path).expect("a writable target directory");
-        [0, 1].map(|shard| start(ShardId(shard), data_path.clone()))
-    })
+        let workers = [0, 1].map(|shard| start(ShardId(shard), data_path.clone()));
+        let pulses = workers.iter().map(|worker| worker.pulse.clone()).collect();
+        (workers, Watchdog::start(pulses).expect("a thread can be started"))
+    });
+    workers
 }
 
 fn data_path() -> PathBuf {

@@ -1,20 +1,30 @@
-//! Notices a shard that stopped ticking: the one fault that nothing inside the shard can report.
+//! Notices a shard that stopped ticking, and wakes one that parked with work to do: what nothing inside the shard can.
 //!
-//! Every shard beats from a timer of its own; one ordinary thread reads the beats. A shard that was silent for
-//! [`SILENCE_MAX`] is logged and counted, and logged again when it is back. The watchdog ends nothing: a slow disk or a
-//! stopped virtual machine looks the same from here as a hang.
+//! Every shard beats from a timer of its own; one ordinary thread reads the beats. A shard without a beat since the last look
+//! is kicked: a task of its is woken from outside, which ends glommio's parking bug wherever it strikes (also when the heartbeat
+//! itself is what the parked shard should run: no timer is pending then). A kick costs a busy or slow shard nothing. A shard that was silent for
+//! [`SILENCE_MAX`] all the same is logged and counted, and logged again when it is back. The watchdog ends nothing: a slow
+//! disk or a stopped virtual machine looks the same from here as a hang.
 //! The counters are the only memory that shards share with another thread, and hold nothing but numbers to look at.
 
+use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
 
 /// A shard that did not tick for so long is reported. Two hundred heartbeats: no pass and no disk hiccup makes it this long.
 pub const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// How often the beats are read.
-const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the beats are read, and so how long a shard can be parked for nothing: a few heartbeats, at fifty wake-ups a second.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A look that came later than this after the last counts as so late: then the whole process stood still (stopped, suspended),
+/// not the shard.
+const CHECK_LATE_MAX: Duration = Duration::from_millis(500);
 
 /// One shard's pulse: the shard beats it, the watchdog reads it.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +34,9 @@ pub struct Pulse(Arc<Counters>);
 struct Counters {
     beats: AtomicU64,
     stalls: AtomicU64,
+    kicks: AtomicU64,
+    ended: AtomicBool,
+    listener: AtomicWaker,
 }
 
 impl Pulse {
@@ -40,6 +53,31 @@ impl Pulse {
     /// How often the shard was silent for [`SILENCE_MAX`].
     pub fn stalls(&self) -> u64 {
         self.0.stalls.load(Ordering::Relaxed)
+    }
+
+    /// How often the shard was kicked. It counts busy polls, too.
+    pub fn kicks(&self) -> u64 {
+        self.0.kicks.load(Ordering::Relaxed)
+    }
+
+    /// Lets the watchdog wake the task that awaits this; it never completes.
+    pub async fn hear_kicks(&self) {
+        poll_fn(|context| {
+            self.0.listener.register(context.waker());
+            Poll::<()>::Pending
+        })
+        .await;
+    }
+
+    /// The shard ends: it is not watched any more, and its task not woken.
+    pub fn end(&self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+        self.0.listener.take();
+    }
+
+    fn kick(&self) {
+        self.0.kicks.fetch_add(1, Ordering::Relaxed);
+        self.0.listener.wake();
     }
 }
 
@@ -67,7 +105,14 @@ fn watch(pulses: &[Pulse], ended: &mpsc::Receiver<()>) {
         let elapsed = checked.elapsed();
         checked = Instant::now();
         for (shard, (pulse, silence)) in pulses.iter().zip(&mut silences).enumerate() {
-            match silence.observe(pulse.beats(), elapsed) {
+            if pulse.0.ended.load(Ordering::Relaxed) {
+                continue;
+            }
+            let observed = silence.observe(pulse.beats(), elapsed);
+            if !silence.lasting.is_zero() {
+                pulse.kick();
+            }
+            match observed {
                 Observed::Fine => {}
                 Observed::Stalled => {
                     pulse.0.stalls.fetch_add(1, Ordering::Relaxed);
@@ -97,8 +142,7 @@ enum Observed {
 }
 
 impl Silence {
-    /// Takes in the shard's beats `elapsed` after the last look. A look that came late counts as two intervals at most: then
-    /// the whole process stood still (stopped, suspended), not the shard.
+    /// Takes in the shard's beats `elapsed` after the last look.
     fn observe(&mut self, beats: u64, elapsed: Duration) -> Observed {
         if beats != self.beats {
             self.beats = beats;
@@ -109,7 +153,7 @@ impl Silence {
                 Observed::Fine
             };
         }
-        self.lasting += elapsed.min(2 * CHECK_INTERVAL);
+        self.lasting += elapsed.min(CHECK_LATE_MAX);
         if self.lasting < SILENCE_MAX || self.reported {
             return Observed::Fine;
         }
@@ -120,26 +164,54 @@ impl Silence {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::task::Context;
+
     use super::*;
+
+    /// A quarter of what makes a stall.
+    const QUARTER: Duration = Duration::from_millis(250);
 
     #[test]
     fn a_silent_shard_is_reported_once_and_its_return_too() {
         let mut silence = Silence::default();
-        assert_eq!(silence.observe(1, CHECK_INTERVAL), Observed::Fine);
+        assert_eq!(silence.observe(1, QUARTER), Observed::Fine);
         for _ in 0..3 {
-            assert_eq!(silence.observe(1, CHECK_INTERVAL), Observed::Fine);
+            assert_eq!(silence.observe(1, QUARTER), Observed::Fine);
         }
-        assert_eq!(silence.observe(1, CHECK_INTERVAL), Observed::Stalled);
-        assert_eq!(silence.observe(1, CHECK_INTERVAL), Observed::Fine, "reported already");
-        assert_eq!(silence.observe(2, CHECK_INTERVAL), Observed::Recovered(5 * CHECK_INTERVAL));
-        assert_eq!(silence.observe(3, CHECK_INTERVAL), Observed::Fine);
+        assert_eq!(silence.observe(1, QUARTER), Observed::Stalled);
+        assert_eq!(silence.observe(1, QUARTER), Observed::Fine, "reported already");
+        assert_eq!(silence.observe(2, QUARTER), Observed::Recovered(5 * QUARTER));
+        assert_eq!(silence.observe(3, QUARTER), Observed::Fine);
     }
 
     #[test]
     fn a_process_that_was_stopped_is_no_stalled_shard() {
         let mut silence = Silence::default();
-        silence.observe(1, CHECK_INTERVAL);
+        silence.observe(1, QUARTER);
         assert_eq!(silence.observe(1, Duration::from_hours(1)), Observed::Fine);
-        assert_eq!(silence.observe(2, CHECK_INTERVAL), Observed::Fine);
+        assert_eq!(silence.observe(2, QUARTER), Observed::Fine);
+    }
+
+    #[test]
+    fn a_shard_that_parked_with_work_to_do_is_woken_from_outside() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let pulse = Pulse::default();
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Arc::clone(&woken).into();
+        let mut listening = std::pin::pin!(pulse.hear_kicks());
+        assert!(listening.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let _watchdog = Watchdog::start(vec![pulse.clone()]).unwrap();
+        let given_up = Instant::now() + Duration::from_secs(20);
+        while !woken.0.load(Ordering::Relaxed) {
+            assert!(Instant::now() < given_up, "a shard without beats is kicked");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(pulse.kicks() >= 1);
     }
 }

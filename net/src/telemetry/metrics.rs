@@ -101,6 +101,8 @@ pub static METRICS: &[Metric] = &[
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_selects" { "shard" }
         "Reads that the shard works on."),
+    metric!(Counter "pyrite_shard_kicks_total" { "shard" }
+        "How often the watchdog woke the shard because it had not ticked for some 20 ms."),
     metric!(Counter "pyrite_shard_profiles_replayed_total" { "shard" }
         "Profiles that the shard put back from logs of earlier runs."),
     metric!(Counter "pyrite_shard_profiles_total" { "shard" }
@@ -202,11 +204,12 @@ pub fn process_samples(memory_limit_bytes: u64) -> Vec<MetricSample> {
 
 /// A shard's samples of its runtime: how long its tasks hold it, and how often it stood still.
 pub fn runtime_samples(runtime: &Uring, pulse: &Pulse, shard: u16) -> Vec<MetricSample> {
-    let mut samples = vec![MetricSample {
-        name: "pyrite_shard_stalls_total",
-        labels: vec![("shard", shard.to_string())],
-        value: pulse.stalls() as f64,
-    }];
+    let of_shard =
+        |name, value| MetricSample { name, labels: vec![("shard", shard.to_string())], value };
+    let mut samples = vec![
+        of_shard("pyrite_shard_stalls_total", pulse.stalls() as f64),
+        of_shard("pyrite_shard_kicks_total", pulse.kicks() as f64),
+    ];
     for class in Class::ALL {
         let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
         let times = runtime.poll_times(class);

@@ -58,6 +58,7 @@ where
         .preempt_timer(PREEMPT_TIMER)
         .ring_depth(RING_DEPTH)
         .spawn(move || async move {
+            let _end = EndOfPulse(pulse.clone());
             let runtime = Uring::enter(&data_path, pulse).await?;
             let (ended, end) = oneshot::channel();
             let task = main(runtime.clone());
@@ -67,6 +68,15 @@ where
             end.await.map_err(|_| io::Error::other("the shard's main task was dropped"))
         })?;
     Ok(ShardHandle(handle))
+}
+
+/// Ends the pulse on the shard's own thread: a waker of a task must not outlive its executor elsewhere.
+struct EndOfPulse(Pulse);
+
+impl Drop for EndOfPulse {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 fn placement(seat: Seat) -> io::Result<Placement> {

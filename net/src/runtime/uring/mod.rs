@@ -1,13 +1,15 @@
 //! The production runtime: one glommio executor per shard, io_uring below it. Nothing else in the project names glommio.
 //!
 //! Guards against what is known of glommio 0.9 (each was reproduced; `net/tests/uring.rs` keeps the ones that can be tested):
-//! - It can park for good with runnable tasks when its preempt timer fires at the wrong moment: a heartbeat timer of
-//!   [`HEARTBEAT`] bounds the stall, the preempt timer is never below [`PREEMPT_TIMER`], and `runtime::watchdog` looks on.
+//! - It can park for good with runnable tasks when its preempt timer fires between arming and the first task: a heartbeat
+//!   timer of [`HEARTBEAT`] bounds the stall unless the heartbeat is the runnable task, then `runtime::watchdog` ends it from
+//!   outside; no class's timer is below 1 ms. Before the first task has run there is neither: [`PREEMPT_TIMER`] is out of reach
+//!   then.
 //! - Its probe for polled I/O believes in it when the first file opened is empty, and then breaks direct I/O: each
 //!   executor opens [`PROBE_FILE`] first.
 //! - `spawn_local` polls the task inside the caller: only `spawn_local_into` is used.
 //! - A busy shard hears other threads only when its preempt timer fires, which is the least latency of the classes that have
-//!   runnable tasks: every class has one of at most 2 ms, and the default is 1 ms.
+//!   runnable tasks: every class has one of at most 2 ms, and nothing but the start runs outside of the classes.
 //! - A panic ends the shard's thread and nobody notices: `process` aborts on any panic.
 //! - It leaks an eventfd per executor: executors are made once per process.
 //!
@@ -43,9 +45,9 @@ use stream::ReadScratch;
 /// Bounds a park that glommio would not end by itself; also the pulse that the watchdog reads.
 pub const HEARTBEAT: Duration = Duration::from_millis(5);
 
-/// glommio's preempt timer where no class asks for a shorter one. Below 1 ms the parking bug is met within seconds; at 1 ms a
-/// long pass costs a thousand timer interrupts a second at most.
-pub const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// glommio's preempt timer while only its default queue has a task: the first one of an executor, which makes everything
+/// else. At 1 ms one start in some hundred parked for good on a loaded machine.
+pub const PREEMPT_TIMER: Duration = Duration::from_secs(10);
 
 /// A task that called `yield_if_needed` within this time of its poll's begin goes on unless the executor wants the core back.
 /// Half of what a poll may take: a step between two calls may take the other half.
@@ -66,7 +68,8 @@ struct ClassQueue {
 }
 
 /// A class's latency is also the preempt timer when only that class has runnable tasks: how long a message from another
-/// shard can wait, and how long `yield_if_needed` lets a task go on. So none is above the 2 ms of a poll.
+/// shard can wait, and how long `yield_if_needed` lets a task go on. So none is above the 2 ms of a poll. Nor below 1 ms: there
+/// the parking bug is met within seconds.
 const CLASS_QUEUES: [ClassQueue; 4] = [
     // Others wait for replies and acknowledgements that pass through here; polls are short, so the largest share costs nothing.
     ClassQueue { class: Class::Rpc, shares: 1000, latency: Duration::from_millis(1) },
@@ -102,7 +105,6 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// Makes the runtime of the executor that runs the caller: its classes, the guard against false polled I/O, the heartbeat.
     async fn enter(data_path: &Path, pulse: Pulse) -> io::Result<Self> {
-        disk::settle_polled_io(data_path).await?;
         let queues = CLASS_QUEUES.map(|queue| {
             executor().create_task_queue(
                 Shares::Static(queue.shares),
@@ -117,7 +119,11 @@ impl Uring {
             random: RefCell::new(Random::new()?),
             read_scratch: ReadScratch::default(),
         }));
+        // Before anything is waited for.
+        let kicked = pulse.clone();
+        runtime.spawn(Class::Rpc, async move { kicked.hear_kicks().await });
         runtime.spawn(Class::Rpc, heartbeat(Rc::downgrade(&runtime.0), pulse));
+        disk::settle_polled_io(data_path).await?;
         Ok(runtime)
     }
 
