@@ -381,3 +381,33 @@ fn tell(receivers: &mut [Option<oneshot::Sender<()>>]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Tells a copy of this test binary to be the process that panics.
+    const PANICS: &str = "PYRITE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_on_any_thread_is_logged_and_ends_the_process() {
+        if std::env::var_os(PANICS).is_some() {
+            log::install(Config::default().log).unwrap();
+            abort_on_panic();
+            let _ = std::thread::spawn(|| panic!("a law is broken")).join();
+            unreachable!("the process has ended");
+        }
+        let name = "process::tests::a_panic_on_any_thread_is_logged_and_ends_the_process";
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(PANICS, "1")
+            .output()
+            .unwrap();
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("level=error") && stderr.contains("a law is broken"), "{stderr}");
+    }
+}
