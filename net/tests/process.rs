@@ -7,7 +7,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -286,4 +286,32 @@ fn log_lines_are_json_when_asked_for() {
     let line: serde_json::Value = serde_json::from_str(stderr.lines().next().unwrap()).unwrap();
     assert_eq!(line["level"], "ERROR");
     assert!(line["error"].as_str().unwrap().contains("only target all"), "{line}");
+}
+
+#[test]
+fn a_log_damaged_in_the_middle_is_refused_with_its_file() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &["-shards=1"]);
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let head =
+            "POST /ingest?name=app&format=folded HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        write!(stream, "{head}Content-Length: 8\r\n\r\na;b;c 1\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let only = |path: PathBuf| std::fs::read_dir(path).unwrap().next().unwrap().unwrap().path();
+    let segment = only(only(only(data.path().join("wal"))));
+    let mut bytes = std::fs::read(&segment).unwrap();
+    // The first group follows the segment's header block; the second one is what makes this damage, not a torn end.
+    bytes[4096 + 200] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let again = run_to_end(&mut pyrite(data.path(), &["-shards=1"]));
+    assert_eq!(again.status.code(), Some(1));
+    let stderr = String::from_utf8(again.stderr).unwrap();
+    assert!(stderr.contains("is damaged"), "{stderr}");
+    assert!(stderr.contains(segment.file_name().unwrap().to_str().unwrap()), "{stderr}");
 }
