@@ -32,6 +32,11 @@ impl Pace {
             self.used.set(used);
             return;
         }
+        self.turn().await;
+    }
+
+    /// Gives others a turn, whatever was used up: behind a step that is a stretch by itself.
+    pub async fn turn(&self) {
         self.used.set(0);
         let mut paused = false;
         poll_fn(|context| {

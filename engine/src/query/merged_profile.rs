@@ -13,6 +13,9 @@ use crate::profile_type::ProfileType;
 use crate::query::intern::Texts;
 use crate::symbols::{FunctionId, LocationId, Mapping, NodeId, PartError, PartImport, Symbols};
 
+/// Locations that most stacks have at most: a longer one costs a copy.
+const STACK_DEPTH: usize = 48;
+
 /// What is left of each stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Shape {
@@ -52,12 +55,10 @@ impl MergedProfile {
 
     /// Adds a part.
     pub async fn merge(&mut self, part: &ProfilePart, pace: &Pace) -> Result<(), PartError> {
-        /// Work of one step of the import, in the pace's units: half a stretch.
-        const STEP_UNITS: usize = 4096;
         self.is_any = true;
         self.import.begin(part)?;
         while self.import.step(&mut self.symbols, part) == Step::More {
-            pace.spend(STEP_UNITS).await;
+            pace.turn().await;
         }
         self.values.resize(self.symbols.nodes_count(), 0);
         for (node, value) in self.import.nodes().iter().zip(&part.values) {
@@ -112,10 +113,10 @@ impl MergedProfile {
             let is_kept = cut_at == 0 || node == 0 || totals[node] >= cut_at;
             let parent = parents.get(node).copied().unwrap_or(NO_PARENT);
             if is_kept && *own != 0 {
-                let stack = self.locations(NodeId(node as u32));
-                pace.spend(stack.len() + 1).await;
-                let locations = stack.into_iter().map(|id| writer.location(id)).collect();
-                writer.sample(locations, *own);
+                let mut stack = Vec::with_capacity(STACK_DEPTH);
+                self.write_locations(writer, NodeId(node as u32), &mut stack);
+                pace.spend(stack.len() / 2 + 4).await;
+                writer.sample(stack, *own);
             } else if !is_kept && (parent == 0 || totals[parent as usize] >= cut_at) {
                 let other = others.entry(parent).or_default();
                 *other = other.saturating_add(totals[node]);
@@ -124,11 +125,10 @@ impl MergedProfile {
         }
         for (node, value) in others {
             if value != 0 {
-                let mut locations = vec![writer.other()];
-                let stack = self.locations(NodeId(node));
-                pace.spend(stack.len() + 4).await;
-                locations.extend(stack.into_iter().map(|id| writer.location(id)));
-                writer.sample(locations, value);
+                let mut stack = vec![writer.other()];
+                self.write_locations(writer, NodeId(node), &mut stack);
+                pace.spend(stack.len() / 2 + 4).await;
+                writer.sample(stack, value);
             }
         }
     }
@@ -166,6 +166,16 @@ impl MergedProfile {
         for (locations, value) in sums {
             writer.sample(locations, value);
             pace.spend(1).await;
+        }
+    }
+
+    /// Appends the locations of a stack, leaf first, as the message numbers them.
+    fn write_locations(&self, writer: &mut PprofWriter<'_>, node: NodeId, stack: &mut Vec<u64>) {
+        let (parents, locations) = self.symbols.tree_columns();
+        let mut at = node.0;
+        while at != NodeId::ROOT.0 {
+            stack.push(writer.location(LocationId(locations[at as usize])));
+            at = parents[at as usize];
         }
     }
 
@@ -238,11 +248,15 @@ impl<'a> PprofWriter<'a> {
         self.without_line[id.0 as usize] = true;
     }
 
+    #[inline]
     fn location(&mut self, id: LocationId) -> u64 {
-        let known = self.locations[id.0 as usize];
-        if known != 0 {
-            return known;
+        match self.locations[id.0 as usize] {
+            0 => self.new_location(id),
+            known => known,
         }
+    }
+
+    fn new_location(&mut self, id: LocationId) -> u64 {
         let mapping_id = match self.symbols.mapping_of(id) {
             Some(mapping) if self.mappings[mapping.0 as usize] != 0 => {
                 self.mappings[mapping.0 as usize]
