@@ -23,7 +23,7 @@ const WALLS: [(&str, &[&str]); 9] = [
     ("glommio", &["net"]),
     ("http", &["net"]),
     ("hyper", &["net"]),
-    ("libc", &["net"]),
+    ("libc", &["bench", "net"]),
     ("mimalloc", &["bench", "net"]),
     ("object_store", &["net"]),
     ("rand", &[]),  // randomness comes from the runtime
