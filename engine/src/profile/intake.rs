@@ -13,7 +13,7 @@ use super::go::names::drop_type_parameters;
 use super::go::truncated::Mender;
 use super::inflate::{InflateError, Inflater};
 use super::normalise::Grouper;
-use super::resolve::Resolver;
+use super::resolve::{Resolver, clear_addresses};
 use super::{Admission, PIPELINE_VERSION, Profile, Step};
 use crate::byte_size;
 use crate::hash::HashSecret;
@@ -84,6 +84,7 @@ enum Stage {
     Resolve,
     Names,
     Mend,
+    Clear,
     Group,
     Decide,
 }
@@ -217,7 +218,7 @@ impl Intake {
             }
             Stage::Resolve => {
                 if self.resolver.step(profile, &decoder.facts, budget) == Step::Done {
-                    self.stage = if self.admission.go_fixes { Stage::Names } else { Stage::Group };
+                    self.stage = if self.admission.go_fixes { Stage::Names } else { Stage::Clear };
                 }
             }
             Stage::Names => {
@@ -228,8 +229,13 @@ impl Intake {
             }
             Stage::Mend => {
                 if self.mender.step(profile, &decoder.facts, budget) == Step::Done {
-                    self.stage = Stage::Group;
+                    self.stage = Stage::Clear;
                 }
+            }
+            Stage::Clear => {
+                clear_addresses(profile);
+                *budget -= profile.locations.len() as i64;
+                self.stage = Stage::Group;
             }
             Stage::Group => {
                 if self.grouper.step(profile, &self.admission.labels, budget) == Step::Done {

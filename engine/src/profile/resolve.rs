@@ -1,8 +1,8 @@
 //! From references as sent to rows, once the whole message is known.
 //!
 //! What refers to nothing is no error but leaves: a location whose mapping or function does not exist, or that has neither lines
-//! nor an address, and with it every sample that stands on it. Addresses of mappings with functions are cleared: the frames
-//! have names, and equal code at two addresses is one frame.
+//! nor an address, and with it every sample that stands on it. Addresses of mappings with functions are cleared at the end: the
+//! frames have names, and equal code at two addresses is one frame.
 
 use super::decode::Facts;
 use super::ids::RowOfId;
@@ -83,7 +83,7 @@ impl Resolver {
     }
 
     fn locations(&mut self, profile: &mut Profile, from: usize, to: usize) {
-        let Profile { locations, lines, mappings, .. } = profile;
+        let Profile { locations, lines, .. } = profile;
         for (location, gone) in locations[from..to].iter_mut().zip(&mut self.gone[from..to]) {
             *gone = location.lines_count == 0 && location.address == 0;
             if location.mapping == 0 {
@@ -100,9 +100,6 @@ impl Resolver {
             if *gone {
                 (location.mapping, location.lines_count) = (NONE, 0);
                 self.any_gone = true;
-            } else if location.mapping != NONE && mappings[location.mapping as usize].has_functions
-            {
-                location.address = 0;
             }
         }
     }
@@ -163,6 +160,17 @@ fn clear_headers(profile: &mut Profile) {
     for mapping in &mut profile.mappings {
         if mapping.has_functions {
             (mapping.memory_start, mapping.memory_limit, mapping.file_offset) = (0, 0, 0);
+        }
+    }
+}
+
+/// Clears what symbols make needless: frames are told apart by their functions. Done after stacks are mended, which goes by
+/// the locations as they were sent.
+pub(super) fn clear_addresses(profile: &mut Profile) {
+    let Profile { locations, mappings, .. } = profile;
+    for location in locations {
+        if mappings.get(location.mapping as usize).is_some_and(|mapping| mapping.has_functions) {
+            location.address = 0;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! other stacks of the profile ([`truncated`]). Both are decided by the profile's content alone, so a replay repeats them.
 
 pub(super) mod names;
+mod sort_order;
 pub(super) mod truncated;
 
 use super::Profile;
