@@ -5,7 +5,7 @@
 //! ```
 //! Stopping has two steps, because requests of one shard need the others: every shard drains (answers what is under way,
 //! takes nothing new), and only when all have drained, or their time is up, does any close its log. The process ends within
-//! [`SHUTDOWN_MAX`] of the signal whatever happens.
+//! `SHUTDOWN_MAX` of the signal whatever happens.
 //! What a shard does is in `shard_main`; nothing else here runs on a shard.
 
 mod address;
