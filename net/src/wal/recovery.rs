@@ -195,21 +195,25 @@ pub async fn recover<R: Runtime>(
 
 async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>, RecoveryError> {
     let mut logs = Vec::new();
-    let mut dealt = 0;
     for (run, path) in named(rt, ROOT, run_of).await? {
         if run == share.own_run {
             continue;
         }
         for (shard, path) in named(rt, &path, super::directory::shard_of).await? {
-            let reader = dealt % share.shards_count;
-            dealt += 1;
-            if reader == share.own.0 {
+            if reader_of(run, shard, share.shards_count) == share.own.0 {
                 let files = segment_files(rt, &path).await?;
                 logs.push(OldLog { run, shard, path, files });
             }
         }
     }
     Ok(logs)
+}
+
+/// Which shard reads a log: a matter of its name alone, for another shard may be removing an empty log while this one lists
+/// them. The logs of one run are dealt evenly; where they begin is random, as the last bits of a ULID are.
+fn reader_of(run: u128, shard: u16, shards_count: u16) -> u16 {
+    let count = u128::from(shards_count);
+    ((run % count + u128::from(shard)) % count) as u16
 }
 
 /// Entries of a directory that stand for something, in order, with their paths.
@@ -272,6 +276,7 @@ async fn read<R: Runtime>(
             }
             ReplayStep::Record(record) => {
                 batches.add(&record).await?;
+                rt.yield_if_needed().await;
                 progress.records.set(progress.records.get() + 1);
             }
             ReplayStep::Finished(end) => {

@@ -216,7 +216,7 @@ fn logs_of_several_runs_are_dealt_to_the_shards_once_each() {
     seqs.sort_unstable();
     assert_eq!(seqs, [1, 2, 3, 4, 5]);
     let logs: Vec<u64> = results.iter().map(|result| result.as_ref().unwrap().logs).collect();
-    assert_eq!(logs, [2, 2, 1]);
+    assert_eq!(logs, [1, 2, 2], "runs 3, 1 and 4, 2 and 5");
 }
 
 #[test]

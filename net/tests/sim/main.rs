@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! cargo test -p net --test sim                                    200 fixed seeds, one fresh, every planted bug
+//! SIM_SEEDS=5000 cargo sim                                        more fixed seeds, faster
 //! SIM_SEED=42 cargo test -p net --test sim                        one seed
 //! PYRITE_PLANTED_BUG=ack_before_sync cargo test -p net --test sim one planted bug
 //! ```
@@ -17,6 +18,7 @@ mod oracle;
 mod profile;
 mod scenario;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -25,22 +27,23 @@ use engine::planted::Bug;
 
 use self::scenario::Report;
 
-/// Fixed seeds: 0 and on.
+/// Fixed seeds, 0 and on, unless `SIM_SEEDS` says how many.
 const SEEDS: u64 = 200;
 
 /// Every so many seeds one is run twice, to hold its traces against each other.
 const TWICE_EVERY: u64 = 10;
 
 fn main() -> ExitCode {
-    let seed = std::env::var("SIM_SEED").ok().map(|text| parse_seed(&text));
+    let seed = std::env::var("SIM_SEED").ok().map(|text| parse_number(&text));
+    let seeds = std::env::var("SIM_SEEDS").ok().map_or(SEEDS, |text| parse_number(&text));
     let outcome = match std::env::var("PYRITE_PLANTED_BUG") {
         Ok(name) => match Bug::from_name(&name) {
-            Some(bug) => catch(bug, seed),
+            Some(bug) => catch(bug, seed.map_or(0..seeds, |seed| seed..seed + 1)),
             None => Err(format!("there is no planted bug {name}")),
         },
         Err(_) => match seed {
             Some(seed) => one(seed),
-            None => all(),
+            None => all(seeds),
         },
     };
     match outcome {
@@ -52,12 +55,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse_seed(text: &str) -> u64 {
+fn parse_number(text: &str) -> u64 {
     let parsed = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => text.parse(),
     };
-    parsed.unwrap_or_else(|_| panic!("SIM_SEED is a decimal or 0x number, not {text:?}"))
+    parsed.unwrap_or_else(|_| panic!("{text:?} is no decimal or 0x number of seeds or of a seed"))
 }
 
 /// Runs a seed; a panic is a finding like any other.
@@ -69,20 +72,20 @@ fn run(seed: u64, bug: Option<Bug>) -> (Report, Result<(), String>) {
     })
 }
 
-fn all() -> Result<(), String> {
+fn all(seeds: u64) -> Result<(), String> {
     let began = Instant::now();
     let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let sums = std::thread::scope(|scope| {
         let parts: Vec<_> =
-            (0..threads).map(|part| scope.spawn(move || fixed(part, threads))).collect();
+            (0..threads).map(|part| scope.spawn(move || fixed(seeds, part, threads))).collect();
         parts.into_iter().try_fold(Report::default(), |mut sums, part| {
             add(&mut sums, part.join().expect("a thread of seeds catches its panics")?);
             Ok::<_, String>(sums)
         })
     })?;
     let seconds = began.elapsed().as_secs_f64();
-    println!("{SEEDS} fixed seeds: sound in {seconds:.1} s ({})", told(sums));
-    println!("{} of them run twice: same traces", SEEDS.div_ceil(TWICE_EVERY));
+    println!("{seeds} fixed seeds: sound in {seconds:.1} s ({})", told(sums));
+    println!("{} of them run twice: same traces", seeds.div_ceil(TWICE_EVERY));
     let fresh = fresh_seed();
     println!("fresh seed {fresh:#x}");
     let report = sound(fresh)?;
@@ -90,15 +93,15 @@ fn all() -> Result<(), String> {
     println!("fresh seed {fresh:#x}: sound, same trace twice ({})", told(report));
     let mut missed = Vec::new();
     for bug in Bug::ALL {
-        missed.extend(catch(bug, None).err());
+        missed.extend(catch(bug, 0..seeds).err());
     }
     if missed.is_empty() { Ok(()) } else { Err(missed.join("\n")) }
 }
 
 /// Every `of`-th of the fixed seeds.
-fn fixed(part: u64, of: u64) -> Result<Report, String> {
+fn fixed(seeds: u64, part: u64, of: u64) -> Result<Report, String> {
     let mut sums = Report::default();
-    for seed in (0..SEEDS).filter(|seed| seed % of == part) {
+    for seed in (0..seeds).filter(|seed| seed % of == part) {
         let report = sound(seed)?;
         if seed % TWICE_EVERY == 0 {
             same_trace(seed, report)?;
@@ -132,8 +135,7 @@ fn same_trace(seed: u64, first: Report) -> Result<(), String> {
 }
 
 /// Runs seeds with a bug until a checker finds it.
-fn catch(bug: Bug, seed: Option<u64>) -> Result<(), String> {
-    let seeds = seed.map_or(0..SEEDS, |seed| seed..seed + 1);
+fn catch(bug: Bug, seeds: Range<u64>) -> Result<(), String> {
     let count = seeds.end - seeds.start;
     // What a planted bug makes panic is no news.
     let hook = std::panic::take_hook();

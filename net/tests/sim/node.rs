@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::head::HeadOptions;
 use engine::limits::Limits;
@@ -80,7 +81,10 @@ impl Node {
             let shard = Shard::start(rt.clone(), mesh, inbox, shard_settings, log);
             let (recovering, failures) = (Rc::clone(&shard), Rc::clone(&failures));
             let share = Share::new(id, start.shards, run).planted(start.bug);
+            // Shards of a busy machine do not start at the same moment.
+            let (clock, late) = (rt.clone(), Duration::from_micros(world.random().below(20_000)));
             rt.spawn(Class::Background, async move {
+                clock.sleep(late).await;
                 if let Err(error) = recovering.recover(share).await {
                     failures.borrow_mut().push(error.to_string());
                 }
