@@ -317,6 +317,22 @@ fn links_between_pages_lead_somewhere() {
 }
 
 #[test]
+fn pages_that_sources_name_exist() {
+    let mut offenders = Vec::new();
+    for path in sources().iter().filter(|path| !path.ends_with("tidy.rs")) {
+        for behind in text(path).split("docs/").skip(1) {
+            let page = behind.split(|c: char| !(c.is_ascii_alphanumeric() || "-_./".contains(c)));
+            let page = page.into_iter().next().unwrap_or_default().trim_end_matches('.');
+            let is_page = Path::new(page).extension().is_some_and(|extension| extension == "md");
+            if is_page && !root().join("docs").join(page).exists() {
+                offenders.push(format!("{}: docs/{page}", path.display()));
+            }
+        }
+    }
+    none_break("a page that does not exist", &offenders);
+}
+
+#[test]
 fn decisions_are_numbered_once() {
     let mut numbers = BTreeMap::<String, Vec<String>>::new();
     for path in files(&["md"]).iter().filter(|path| path.starts_with("docs/decisions")) {
