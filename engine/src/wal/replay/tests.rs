@@ -8,7 +8,7 @@ use super::*;
 use crate::labels::LabelSet;
 use crate::profile::{Admission, Outcome};
 use crate::tenant::{PartitionKey, TenantId};
-use crate::wal::{GroupBuffer, GroupPlace, Record};
+use crate::wal::{GroupBuffer, GroupPlace, Record, WAL_VERSION};
 
 const RUN: u128 = 0x0193_5a7b_0000_0000_0000_0000_0000_0001;
 const SHARD: u16 = 2;
