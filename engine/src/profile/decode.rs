@@ -6,7 +6,9 @@
 //! whole message is known. Between top-level fields the decoder can stop and go on later.
 
 use super::ids::WideIds;
-use super::wire::{Reader, WireError, bytes_tag, varint_tag};
+use super::wire::{
+    Reader, WireError, bytes_tag, common_tail, packed_numbers, varint_tag, varints_of,
+};
 use super::{Function, Line, Location, Mapping, Profile, SampleLabel, Span, Step, ValueType};
 use crate::hash::HashSecret;
 
@@ -15,6 +17,9 @@ const DECODE_COST: i64 = 2;
 
 /// An index or a count that no table reaches: a reference this large is out of range whatever follows.
 const BEYOND: u32 = u32::MAX - 1;
+
+/// Tags of what a message has many of: samples, locations, functions and strings.
+const COMMON_TAGS: [u64; 4] = [bytes_tag(2), bytes_tag(4), bytes_tag(5), bytes_tag(6)];
 
 /// What is cut or counted while decoding; 0 for no limit.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +79,16 @@ pub(super) struct Decoder {
     limits: DecodeLimits,
     secret: HashSecret,
     wide: WideIds,
+    last_stack: LastStack,
     at: usize,
+}
+
+/// The packed ids decoded last: where they lie in the message, and where they end in the column.
+#[derive(Clone, Copy, Debug, Default)]
+struct LastStack {
+    start: usize,
+    end: usize,
+    ids_end: usize,
 }
 
 impl Decoder {
@@ -84,6 +98,7 @@ impl Decoder {
             limits: DecodeLimits::default(),
             secret,
             wide: WideIds::default(),
+            last_stack: LastStack::default(),
             at: 0,
         }
     }
@@ -93,6 +108,7 @@ impl Decoder {
         self.limits = limits;
         self.facts.clear();
         self.wide.clear();
+        self.last_stack = LastStack::default();
         self.at = 0;
     }
 
@@ -120,17 +136,28 @@ impl Decoder {
         profile: &mut Profile,
         bytes_max: i64,
     ) -> Result<Step, WireError> {
-        const STRING: u64 = bytes_tag(6);
         let stop = self.at.saturating_add(usize::try_from(bytes_max).unwrap_or(0));
         let mut message = Reader::new(bytes, self.at);
+        // Rows of one kind stand together in all that writers write: a loop each, tried in the order of their number.
         while !message.is_empty() {
-            self.at = message.at();
-            if self.at > stop {
+            while message.at() <= stop && message.take(bytes_tag(6)) {
+                self.string(message.message()?, profile);
+            }
+            while message.at() <= stop && message.take(bytes_tag(2)) {
+                self.sample(bytes, message.message()?, profile)?;
+            }
+            while message.at() <= stop && message.take(bytes_tag(4)) {
+                self.location(message.message()?, profile)?;
+            }
+            while message.at() <= stop && message.take(bytes_tag(5)) {
+                self.function(message.message()?, profile)?;
+            }
+            if message.at() > stop {
+                self.at = message.at();
                 return Ok(Step::More);
             }
-            match message.varint()? {
-                STRING => self.string(message.message()?, profile),
-                tag => self.field(tag, &mut message, profile)?,
+            if !message.is_empty() {
+                message = self.rare_field(message, profile)?;
             }
         }
         self.at = bytes.len();
@@ -141,42 +168,33 @@ impl Decoder {
         Ok(Step::Done)
     }
 
-    fn field(
+    #[inline(never)]
+    fn rare_field<'a>(
         &mut self,
-        tag: u64,
-        message: &mut Reader<'_>,
+        mut message: Reader<'a>,
         profile: &mut Profile,
-    ) -> Result<(), WireError> {
-        const SAMPLE_TYPE: u64 = bytes_tag(1);
-        const SAMPLE: u64 = bytes_tag(2);
-        const MAPPING: u64 = bytes_tag(3);
-        const LOCATION: u64 = bytes_tag(4);
-        const FUNCTION: u64 = bytes_tag(5);
-        const TIME: u64 = varint_tag(9);
-        const DURATION: u64 = varint_tag(10);
-        const PERIOD_TYPE: u64 = bytes_tag(11);
-        const PERIOD: u64 = varint_tag(12);
-        match tag {
-            SAMPLE => self.sample(message.message()?, profile)?,
-            LOCATION => self.location(message.message()?, profile)?,
-            FUNCTION => self.function(message.message()?, profile)?,
-            MAPPING => self.mapping(message.message()?, profile)?,
-            SAMPLE_TYPE => {
-                let mut sample_type = ValueType::default();
-                value_type(message.message()?, &mut sample_type)?;
-                profile.sample_types.push(sample_type);
-            }
-            PERIOD_TYPE => {
-                value_type(message.message()?, profile.period_type.get_or_insert_default())?;
-            }
-            TIME => profile.time_ns = message.varint()?.cast_signed(),
-            DURATION => profile.duration_ns = message.varint()?.cast_signed(),
-            PERIOD => profile.period = message.varint()?.cast_signed(),
-            _ => message.skip(tag, &[1, 2, 3, 4, 5, 6, 9, 10, 11, 12])?,
+    ) -> Result<Reader<'a>, WireError> {
+        if message.take(bytes_tag(3)) {
+            self.mapping(message.message()?, profile)?;
+        } else if message.take(bytes_tag(1)) {
+            let mut sample_type = ValueType::default();
+            value_type(message.message()?, &mut sample_type)?;
+            profile.sample_types.push(sample_type);
+        } else if message.take(bytes_tag(11)) {
+            value_type(message.message()?, profile.period_type.get_or_insert_default())?;
+        } else if message.take(varint_tag(9)) {
+            profile.time_ns = message.varint()?.cast_signed();
+        } else if message.take(varint_tag(10)) {
+            profile.duration_ns = message.varint()?.cast_signed();
+        } else if message.take(varint_tag(12)) {
+            profile.period = message.varint()?.cast_signed();
+        } else if !matches!(message.rest(), [tag, ..] if COMMON_TAGS.contains(&u64::from(*tag))) {
+            message = message.skipped(&[1, 2, 3, 4, 5, 6, 9, 10, 11, 12])?;
         }
-        Ok(())
+        Ok(message)
     }
 
+    #[inline(never)]
     fn string(&mut self, text: Reader<'_>, profile: &mut Profile) {
         let (mut start, mut bytes) = (text.at(), text.rest());
         let bytes_max = self.limits.symbol_bytes as usize;
@@ -187,19 +205,20 @@ impl Decoder {
             self.facts.string_zero_is_not_empty = true;
         }
         let mut row = Span { start: start as u32, len: bytes.len() as u32 };
-        if std::str::from_utf8(bytes).is_err() {
+        if !is_ascii(bytes) && std::str::from_utf8(bytes).is_err() {
             self.facts.utf8_invalid.get_or_insert(row);
             row.len = 0;
         }
         profile.strings.push(row);
     }
 
-    fn sample(&mut self, mut message: Reader<'_>, profile: &mut Profile) -> Result<(), WireError> {
-        const LOCATIONS: u64 = bytes_tag(1);
-        const LOCATION: u64 = varint_tag(1);
-        const VALUES: u64 = bytes_tag(2);
-        const VALUE: u64 = varint_tag(2);
-        const LABEL: u64 = bytes_tag(3);
+    #[inline(never)]
+    fn sample(
+        &mut self,
+        bytes: &[u8],
+        mut message: Reader<'_>,
+        profile: &mut Profile,
+    ) -> Result<(), WireError> {
         let Profile { stack_starts, stack_locations, values, label_starts, labels, .. } = profile;
         if stack_starts.is_empty() {
             stack_starts.push(0);
@@ -208,36 +227,35 @@ impl Decoder {
         let (stack_start, values_start) = (stack_locations.len(), values.len());
         let mut labels_count = 0;
         while !message.is_empty() {
-            match message.varint()? {
-                LOCATIONS => {
-                    let mut ids = message.message()?;
-                    while !ids.is_empty() {
-                        stack_locations.push(self.wide.narrow(ids.varint()?, &self.secret));
-                    }
+            let before = message.at();
+            if message.take(bytes_tag(1)) {
+                self.stack(bytes, message.message()?, stack_locations)?;
+            }
+            if message.take(bytes_tag(2)) {
+                varints_of(bytes, message.message()?, |value| values.push(value.cast_signed()))?;
+            }
+            while message.take(bytes_tag(3)) {
+                labels_count += 1;
+                let label = string_label(message.message()?)?;
+                let string_max = label.key.max(label.value);
+                self.facts.label_string_max = self.facts.label_string_max.max(string_max);
+                if label.value != 0 {
+                    labels.push(label);
                 }
-                VALUES => {
-                    let mut packed = message.message()?;
-                    while !packed.is_empty() {
-                        values.push(packed.varint()?.cast_signed());
-                    }
-                }
-                LABEL => {
-                    labels_count += 1;
-                    let label = string_label(message.message()?)?;
-                    let string_max = label.key.max(label.value);
-                    self.facts.label_string_max = self.facts.label_string_max.max(string_max);
-                    if label.value != 0 {
-                        labels.push(label);
-                    }
-                }
-                LOCATION => {
-                    stack_locations.push(self.wide.narrow(message.varint()?, &self.secret));
-                }
-                VALUE => values.push(message.varint()?.cast_signed()),
-                tag => message.skip(tag, &[1, 2, 3])?,
+            }
+            if message.take(varint_tag(1)) {
+                stack_locations.push(self.wide.narrow(message.varint()?, &self.secret));
+            }
+            if message.take(varint_tag(2)) {
+                values.push(message.varint()?.cast_signed());
+            }
+            if message.at() == before {
+                message = message.skipped(&[1, 2, 3])?;
             }
         }
-        cut_at_leaf(stack_locations, stack_start, self.limits.stacktrace_depth);
+        if cut_at_leaf(stack_locations, stack_start, self.limits.stacktrace_depth) {
+            self.last_stack = LastStack::default();
+        }
         let labels_max = self.limits.sample_labels;
         if labels_max > 0 && labels_count > labels_max {
             self.facts.sample_labels_over.get_or_insert(labels_count);
@@ -251,30 +269,54 @@ impl Decoder {
         Ok(())
     }
 
+    /// Appends the packed ids of one stack. What it has in common with the stack before is copied, not decoded.
+    fn stack(
+        &mut self,
+        whole: &[u8],
+        ids: Reader<'_>,
+        stack_locations: &mut Vec<u32>,
+    ) -> Result<(), WireError> {
+        let (start, bytes) = (ids.at(), ids.rest());
+        let end = start + bytes.len();
+        let LastStack { start: last_start, end: last_end, ids_end } = self.last_stack;
+        let (tail_bytes, tail_ids) = common_tail(bytes, &whole[last_start..last_end]);
+        let own = &bytes[..bytes.len() - tail_bytes];
+        let narrow = |id| self.wide.narrow(id, &self.secret);
+        packed_numbers(own, end - tail_bytes, stack_locations, narrow)?;
+        stack_locations.extend_from_within(ids_end - tail_ids..ids_end);
+        self.last_stack = LastStack { start, end, ids_end: stack_locations.len() };
+        Ok(())
+    }
+
+    #[inline(never)]
     fn location(
         &mut self,
         mut message: Reader<'_>,
         profile: &mut Profile,
     ) -> Result<(), WireError> {
-        const ID: u64 = varint_tag(1);
-        const MAPPING: u64 = varint_tag(2);
-        const ADDRESS: u64 = varint_tag(3);
-        const LINE: u64 = bytes_tag(4);
-        const IS_FOLDED: u64 = varint_tag(5);
         let mut row = Location { lines_start: profile.lines.len() as u32, ..Location::default() };
         let mut id = 0;
         while !message.is_empty() {
-            match message.varint()? {
-                ID => id = self.wide.narrow(message.varint()?, &self.secret),
-                MAPPING => row.mapping = self.wide.narrow(message.varint()?, &self.secret),
-                ADDRESS => row.address = message.varint()?,
-                LINE => {
-                    let line = self.line(message.message()?)?;
-                    profile.lines.push(line);
-                    row.lines_count += 1;
-                }
-                IS_FOLDED => row.is_folded = message.varint()? != 0,
-                tag => message.skip(tag, &[1, 2, 3, 4, 5])?,
+            let before = message.at();
+            if message.take(varint_tag(1)) {
+                id = self.wide.narrow(message.varint()?, &self.secret);
+            }
+            if message.take(varint_tag(2)) {
+                row.mapping = self.wide.narrow(message.varint()?, &self.secret);
+            }
+            if message.take(varint_tag(3)) {
+                row.address = message.varint()?;
+            }
+            while message.take(bytes_tag(4)) {
+                let line = self.line(message.message()?)?;
+                profile.lines.push(line);
+                row.lines_count += 1;
+            }
+            if message.take(varint_tag(5)) {
+                row.is_folded = message.varint()? != 0;
+            }
+            if message.at() == before {
+                message = message.skipped(&[1, 2, 3, 4, 5])?;
             }
         }
         self.facts.location_ids.push(id);
@@ -282,39 +324,50 @@ impl Decoder {
         Ok(())
     }
 
+    #[inline]
     fn line(&mut self, mut message: Reader<'_>) -> Result<Line, WireError> {
-        const FUNCTION: u64 = varint_tag(1);
-        const LINE: u64 = varint_tag(2);
         let mut row = Line::default();
         while !message.is_empty() {
-            match message.varint()? {
-                FUNCTION => row.function = self.wide.narrow(message.varint()?, &self.secret),
-                LINE => row.line = message.varint()?.cast_signed(),
-                tag => message.skip(tag, &[1, 2])?,
+            let before = message.at();
+            if message.take(varint_tag(1)) {
+                row.function = self.wide.narrow(message.varint()?, &self.secret);
+            }
+            if message.take(varint_tag(2)) {
+                row.line = message.varint()?.cast_signed();
+            }
+            if message.at() == before {
+                message = message.skipped(&[1, 2])?;
             }
         }
         Ok(row)
     }
 
+    #[inline(never)]
     fn function(
         &mut self,
         mut message: Reader<'_>,
         profile: &mut Profile,
     ) -> Result<(), WireError> {
-        const ID: u64 = varint_tag(1);
-        const NAME: u64 = varint_tag(2);
-        const SYSTEM_NAME: u64 = varint_tag(3);
-        const FILENAME: u64 = varint_tag(4);
-        const START_LINE: u64 = varint_tag(5);
         let (mut id, mut row) = (0, Function::default());
         while !message.is_empty() {
-            match message.varint()? {
-                ID => id = self.wide.narrow(message.varint()?, &self.secret),
-                NAME => row.name = string_index(message.varint()?),
-                SYSTEM_NAME => row.system_name = string_index(message.varint()?),
-                FILENAME => row.filename = string_index(message.varint()?),
-                START_LINE => row.start_line = message.varint()?.cast_signed(),
-                tag => message.skip(tag, &[1, 2, 3, 4, 5])?,
+            let before = message.at();
+            if message.take(varint_tag(1)) {
+                id = self.wide.narrow(message.varint()?, &self.secret);
+            }
+            if message.take(varint_tag(2)) {
+                row.name = string_index(message.varint()?);
+            }
+            if message.take(varint_tag(3)) {
+                row.system_name = string_index(message.varint()?);
+            }
+            if message.take(varint_tag(4)) {
+                row.filename = string_index(message.varint()?);
+            }
+            if message.take(varint_tag(5)) {
+                row.start_line = message.varint()?.cast_signed();
+            }
+            if message.at() == before {
+                message = message.skipped(&[1, 2, 3, 4, 5])?;
             }
         }
         self.facts.function_ids.push(id);
@@ -322,14 +375,16 @@ impl Decoder {
         Ok(())
     }
 
+    #[inline(never)]
     fn mapping(&mut self, mut message: Reader<'_>, profile: &mut Profile) -> Result<(), WireError> {
         let (mut id, mut row) = (0, Mapping::default());
-        while !message.is_empty() {
-            let tag = message.varint()?;
-            if tag & 7 != 0 || !(1..=10).contains(&(tag >> 3)) {
-                message.skip(tag, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])?;
+        while let &[tag, ..] = message.rest() {
+            let tag = u64::from(tag);
+            if !(varint_tag(1)..=varint_tag(10)).contains(&tag) || tag & 7 != 0 {
+                message = message.skipped(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10])?;
                 continue;
             }
+            message.take(tag);
             let value = message.varint()?;
             match tag >> 3 {
                 1 => id = self.wide.narrow(value, &self.secret),
@@ -351,33 +406,38 @@ impl Decoder {
 }
 
 fn value_type(mut message: Reader<'_>, row: &mut ValueType) -> Result<(), WireError> {
-    const KIND: u64 = varint_tag(1);
-    const UNIT: u64 = varint_tag(2);
     while !message.is_empty() {
-        match message.varint()? {
-            KIND => row.kind = string_index(message.varint()?),
-            UNIT => row.unit = string_index(message.varint()?),
-            tag => message.skip(tag, &[1, 2])?,
+        let before = message.at();
+        if message.take(varint_tag(1)) {
+            row.kind = string_index(message.varint()?);
+        }
+        if message.take(varint_tag(2)) {
+            row.unit = string_index(message.varint()?);
+        }
+        if message.at() == before {
+            message = message.skipped(&[1, 2])?;
         }
     }
     Ok(())
 }
 
 /// A label's key and string; of a numeric label the string is 0.
+#[inline]
 fn string_label(mut message: Reader<'_>) -> Result<SampleLabel, WireError> {
-    const KEY: u64 = varint_tag(1);
-    const VALUE: u64 = varint_tag(2);
-    const NUMBER: u64 = varint_tag(3);
-    const UNIT: u64 = varint_tag(4);
     let mut row = SampleLabel::default();
     while !message.is_empty() {
-        match message.varint()? {
-            KEY => row.key = string_index(message.varint()?),
-            VALUE => row.value = string_index(message.varint()?),
-            NUMBER | UNIT => {
-                message.varint()?;
-            }
-            tag => message.skip(tag, &[1, 2, 3, 4])?,
+        let before = message.at();
+        if message.take(varint_tag(1)) {
+            row.key = string_index(message.varint()?);
+        }
+        if message.take(varint_tag(2)) {
+            row.value = string_index(message.varint()?);
+        }
+        if message.take(varint_tag(3)) || message.take(varint_tag(4)) {
+            message.varint()?;
+        }
+        if message.at() == before {
+            message = message.skipped(&[1, 2, 3, 4])?;
         }
     }
     Ok(row)
@@ -387,6 +447,15 @@ fn string_label(mut message: Reader<'_>) -> Result<SampleLabel, WireError> {
 #[inline]
 fn string_index(value: u64) -> u32 {
     value.min(u64::from(BEYOND)) as u32
+}
+
+/// Whether all bytes are ASCII, as most symbols are; a quarter of the time that `from_utf8` takes for their lengths.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    let (words, rest) = bytes.as_chunks();
+    let words = words.iter().fold(0, |all, word| all | u64::from_le_bytes(*word));
+    let rest = rest.iter().fold(0, |all, byte| all | byte);
+    words & 0x8080_8080_8080_8080 == 0 && rest < 0x80
 }
 
 /// Keeps the last `bytes_max` bytes, less the rest of a character that begins before them.
@@ -399,11 +468,14 @@ fn tail(start: usize, bytes: &[u8], bytes_max: usize) -> (usize, &[u8]) {
 }
 
 /// Keeps the `depth_max` locations nearest the root of the stack that begins at `start` and ends the column.
-fn cut_at_leaf(stack_locations: &mut Vec<u32>, start: usize, depth_max: u32) {
+/// Whether there were more.
+fn cut_at_leaf(stack_locations: &mut Vec<u32>, start: usize, depth_max: u32) -> bool {
     let depth = stack_locations.len() - start;
-    if depth_max > 0 && depth > depth_max as usize {
+    let cut = depth_max > 0 && depth > depth_max as usize;
+    if cut {
         stack_locations.drain(start..start + depth - depth_max as usize);
     }
+    cut
 }
 
 #[cfg(test)]

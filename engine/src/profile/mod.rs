@@ -11,6 +11,8 @@
 mod admission;
 mod admit;
 mod check;
+#[cfg(test)]
+mod corpus;
 mod decode;
 mod go;
 mod ids;
@@ -47,7 +49,7 @@ pub enum Step {
 }
 
 /// One decoded pprof message as columns; every reference is a dense, checked index. Rows keep the message's order.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
     /// The inflated message; strings that were rewritten (generic Go names) stand behind it.
     pub bytes: Vec<u8>,

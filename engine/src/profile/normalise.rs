@@ -38,7 +38,7 @@ pub(super) struct Grouper {
     /// By row of the string table: the first row met with its text, or [`NONE`].
     canonical: Vec<u32>,
     row_of_text: HashTable<u32>,
-    /// Lists of labels met, each in the order it came in, and sorted.
+    /// Lists of labels met, each as it came in, and in canonical rows, sorted.
     lists: Vec<SampleLabel>,
     group_of_list: HashTable<List>,
     /// The last list.
@@ -160,13 +160,7 @@ impl Grouper {
                 Role::Shadowed | Role::Unknown => {}
                 Role::Span => note_span(profile, sample, value),
                 Role::Trace => note_trace(profile, sample, value),
-                Role::Group => {
-                    if profile.strings[value as usize].len > 0 {
-                        let key = self.canonical_row(profile, key);
-                        let value = self.canonical_row(profile, value);
-                        self.scratch.push(SampleLabel { key, value });
-                    }
-                }
+                Role::Group => self.scratch.push(SampleLabel { key, value }),
             }
         }
         if let Some(last) = self.last
@@ -218,6 +212,13 @@ impl Grouper {
     /// Enters the scratch as a list: an order of labels that is new, and maybe a group that is.
     fn new_list(&mut self, profile: &mut Profile) -> List {
         let as_sent = self.enter();
+        self.scratch.retain(|label| profile.strings[label.value as usize].len > 0);
+        for at in 0..self.scratch.len() {
+            let SampleLabel { key, value } = self.scratch[at];
+            let (key, value) =
+                (self.canonical_row(profile, key), self.canonical_row(profile, value));
+            self.scratch[at] = SampleLabel { key, value };
+        }
         // Of several values of one name the first in the table counts, as in Pyroscope.
         self.scratch.sort_unstable_by_key(|label| (label.key, label.value));
         self.scratch.dedup_by_key(|label| label.key);

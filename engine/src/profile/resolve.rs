@@ -116,24 +116,20 @@ impl Resolver {
         let end = stack_starts[to] as usize;
         *budget -= (end - start + to - from) as i64 * STACK_ENTRY_COST;
         let entries = &mut stack_locations[start..end];
-        let all_known = match self.locations.sequence() {
-            Some(count) => {
-                let mut row_max = 0;
-                for entry in &mut *entries {
-                    *entry = entry.wrapping_sub(1);
-                    row_max = row_max.max(*entry);
-                }
-                entries.is_empty() || row_max < count
+        let mut all_known = true;
+        if let Some(count) = self.locations.sequence() {
+            let mut row_max = 0;
+            for entry in &mut *entries {
+                *entry = entry.wrapping_sub(1);
+                row_max = row_max.max(*entry);
             }
-            None => {
-                let mut all_known = true;
-                for entry in &mut *entries {
-                    *entry = self.locations.row(*entry);
-                    all_known &= *entry != NONE;
-                }
-                all_known
+            all_known = entries.is_empty() || row_max < count;
+        } else {
+            for entry in &mut *entries {
+                *entry = self.locations.row(*entry);
+                all_known &= *entry != NONE;
             }
-        };
+        }
         if !all_known || self.any_gone {
             let stays = |row: &u32| self.gone.get(*row as usize) == Some(&false);
             for sample in from..to {
