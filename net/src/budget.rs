@@ -1,5 +1,8 @@
 //! One memory limit for the process, checked against what the shards account.
 //!
+//! Pushes are admitted up to [`PUSHES_PERCENT_MAX`] of it and reads up to all of it: what was pushed stays, so a node that
+//! pushes have filled to the brim could never be read again.
+//!
 //! Each shard publishes its sum in a cell of its own (one writer, relaxed); whoever admits adds the cells up. The check is
 //! therefore late by at most one turn of each shard, and what slips through is bounded by the queues, each with a limit.
 //! Not here: leases between shards and the correction by real RSS (a later issue).
@@ -12,6 +15,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::byte_size;
 use engine::route::ShardId;
 use proto::rpc::{Code, Failure};
+
+/// Percent of the limit that pushes may fill. What they fill is held until a head is cut; reads hold theirs for a moment, and
+/// a tenth is room for the parts of many.
+const PUSHES_PERCENT_MAX: u64 = 90;
 
 /// The limit and every shard's accounted bytes.
 #[derive(Clone, Debug)]
@@ -28,13 +35,15 @@ impl Budget {
 
     /// The part of shard `own`.
     pub fn of_shard(&self, own: ShardId) -> ShardBudget {
-        ShardBudget(Rc::new(State {
+        let state = State {
             budget: self.clone(),
             own,
             in_flight_bytes: Cell::new(0),
-            kept_bytes: Cell::new(0),
+            heads_bytes: Cell::new(0),
+            scratch_bytes: Cell::new(0),
             log_bytes: Cell::new(0),
-        }))
+        };
+        ShardBudget { state: Rc::new(state), admitted_percent: 100 }
     }
 
     /// `-memory.limit`.
@@ -50,30 +59,45 @@ impl Budget {
 
 /// One shard's part of the budget; clones share it.
 #[derive(Clone, Debug)]
-pub struct ShardBudget(Rc<State>);
+pub struct ShardBudget {
+    state: Rc<State>,
+    admitted_percent: u64,
+}
 
 #[derive(Debug)]
 struct State {
     budget: Budget,
     own: ShardId,
     in_flight_bytes: Cell<u64>,
-    kept_bytes: Cell<u64>,
+    heads_bytes: Cell<u64>,
+    scratch_bytes: Cell<u64>,
     log_bytes: Cell<u64>,
 }
 
 impl ShardBudget {
+    /// The same part as pushes see it: they are admitted up to [`PUSHES_PERCENT_MAX`] of the limit.
+    #[must_use]
+    pub fn for_pushes(&self) -> Self {
+        Self { state: Rc::clone(&self.state), admitted_percent: PUSHES_PERCENT_MAX }
+    }
+
     /// Refuses when the accounted bytes and `more` exceed the limit.
     pub fn admit(&self, more_bytes: u64) -> Result<(), Failure> {
-        let Budget { limit_bytes, .. } = self.0.budget;
-        let accounted = self.0.budget.accounted_bytes();
-        if accounted.saturating_add(more_bytes) <= limit_bytes {
+        let Budget { limit_bytes, .. } = self.state.budget;
+        let accounted = self.state.budget.accounted_bytes();
+        let wanted = u128::from(accounted) + u128::from(more_bytes);
+        if wanted * 100 <= u128::from(limit_bytes) * u128::from(self.admitted_percent) {
             return Ok(());
         }
+        let part = match self.admitted_percent {
+            100 => String::new(),
+            percent => format!("{percent}% of the "),
+        };
         Err(Failure {
             code: Code::ResourceExhausted,
             reason: "memory_limit",
             message: format!(
-                "memory limit of {} reached ({} in use, {} more asked for); retry later, or raise -memory.limit",
+                "{part}memory limit of {} reached ({} in use, {} more asked for); retry later, or raise -memory.limit",
                 byte_size::iec(limit_bytes),
                 byte_size::iec(accounted),
                 byte_size::iec(more_bytes),
@@ -84,40 +108,47 @@ impl ShardBudget {
     /// Accounts bytes for as long as the guard lives (a body, a message on its way).
     #[must_use]
     pub fn hold(&self, bytes: u64) -> Held {
-        self.0.in_flight_bytes.set(self.0.in_flight_bytes.get() + bytes);
+        self.state.in_flight_bytes.set(self.state.in_flight_bytes.get() + bytes);
         self.publish();
         Held { budget: self.clone(), bytes }
     }
 
-    /// Tells what heads, tables and scratch hold now.
-    pub fn set_kept(&self, bytes: u64) {
-        self.0.kept_bytes.set(bytes);
+    /// Tells what the heads hold now.
+    pub fn set_heads(&self, bytes: u64) {
+        self.state.heads_bytes.set(bytes);
+        self.publish();
+    }
+
+    /// Tells what the ingester's scratch holds now.
+    pub fn set_scratch(&self, bytes: u64) {
+        self.state.scratch_bytes.set(bytes);
         self.publish();
     }
 
     /// Tells what the log's buffers hold now.
     pub fn set_log(&self, bytes: u64) {
-        self.0.log_bytes.set(bytes);
+        self.state.log_bytes.set(bytes);
         self.publish();
     }
 
     /// What this shard accounts, by kind.
-    pub fn kinds(&self) -> [(&'static str, u64); 3] {
+    pub fn kinds(&self) -> [(&'static str, u64); 4] {
         [
-            ("heads", self.0.kept_bytes.get()),
-            ("in_flight", self.0.in_flight_bytes.get()),
-            ("log", self.0.log_bytes.get()),
+            ("heads", self.state.heads_bytes.get()),
+            ("in_flight", self.state.in_flight_bytes.get()),
+            ("log", self.state.log_bytes.get()),
+            ("scratch", self.state.scratch_bytes.get()),
         ]
     }
 
     /// The process's budget.
     pub fn budget(&self) -> &Budget {
-        &self.0.budget
+        &self.state.budget
     }
 
     fn publish(&self) {
         let sum = self.kinds().iter().map(|(_, bytes)| bytes).sum();
-        self.0.budget.shards[self.0.own.0 as usize].store(sum, Ordering::Relaxed);
+        self.state.budget.shards[self.state.own.0 as usize].store(sum, Ordering::Relaxed);
     }
 }
 
@@ -130,7 +161,7 @@ pub struct Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let in_flight = &self.budget.0.in_flight_bytes;
+        let in_flight = &self.budget.state.in_flight_bytes;
         in_flight
             .set(in_flight.get().checked_sub(self.bytes).expect("held bytes are given back once"));
         self.budget.publish();
@@ -145,11 +176,22 @@ mod tests {
     fn what_one_shard_holds_counts_against_all() {
         let budget = Budget::new(100, 2);
         let (first, second) = (budget.of_shard(ShardId(0)), budget.of_shard(ShardId(1)));
-        first.set_kept(50);
+        first.set_heads(50);
         let held = first.hold(30);
         assert!(second.admit(20).is_ok());
         assert_eq!(second.admit(21).unwrap_err().code, Code::ResourceExhausted);
         drop(held);
         assert!(second.admit(50).is_ok());
+    }
+
+    /// Pushes used to fill memory up to the very limit that reads are admitted against; a full node could not be read.
+    #[test]
+    fn a_node_full_of_pushes_has_room_for_reads() {
+        let budget = Budget::new(1000, 1).of_shard(ShardId(0));
+        let pushes = budget.for_pushes();
+        let _pushed = pushes.hold(900);
+        let failure = pushes.admit(1).unwrap_err();
+        assert!(failure.message.starts_with("90% of the memory limit of 1000"), "{failure:?}");
+        assert!(budget.admit(100).is_ok() && budget.admit(101).is_err());
     }
 }

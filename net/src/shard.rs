@@ -97,7 +97,7 @@ impl<R: Runtime> Shard<R> {
                 mesh.clone(),
                 origin,
                 Arc::clone(&limits),
-                budget.clone(),
+                budget.for_pushes(),
                 Rc::clone(&counters),
             ),
             queue: Ingester::start(
@@ -105,7 +105,7 @@ impl<R: Runtime> Shard<R> {
                     rt: rt.clone(),
                     mesh: mesh.clone(),
                     limits: Arc::clone(&limits),
-                    budget: budget.clone(),
+                    budget: budget.for_pushes(),
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),
                     log: log.clone(),
@@ -249,6 +249,9 @@ impl<R: Runtime> Shard<R> {
                 }
                 self.rt.yield_if_needed().await;
             }
+            // The account falls also where no push comes any more.
+            self.budget.set_heads(self.heads.borrow().bytes_held() as u64);
+            self.budget.set_log(self.log.metrics().pending_bytes.get() as u64);
         }
     }
 

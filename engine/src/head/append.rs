@@ -101,9 +101,7 @@ impl Append {
             profile.samples_count(),
             "normalising gave every sample a group, or none"
         );
-        if self.bytes_held() > SCRATCH_BYTES_MAX {
-            *self = Self::default();
-        }
+        self.give_back();
         heads.ensure(key);
         self.interner.begin(
             profile.strings.len(),
@@ -156,6 +154,13 @@ impl Append {
     /// What the last append added; valid from `Done` to the next `begin`.
     pub fn appended(&self) -> Appended {
         Appended { rows: self.batch.rows_count, values: self.batch.values_count }
+    }
+
+    /// Gives the memory that a large profile took back; called between profiles.
+    pub fn give_back(&mut self) {
+        if self.bytes_held() > SCRATCH_BYTES_MAX {
+            *self = Self::default();
+        }
     }
 
     /// Heap bytes of the scratch.

@@ -164,9 +164,7 @@ impl Intake {
         limits: DecodeLimits,
         admission: Admission,
     ) {
-        if self.bytes_held() > RETAINED_BYTES_MAX {
-            self.shrink();
-        }
+        self.give_back();
         self.profile.clear();
         self.inflater.begin(received, bytes_max);
         self.decoder.begin(limits);
@@ -310,6 +308,13 @@ impl Intake {
             + self.resolver.bytes_held()
             + self.mender.bytes_held()
             + self.grouper.bytes_held()
+    }
+
+    /// Gives the memory that a large profile took back, and with it that profile; what ordinary ones need stays.
+    pub fn give_back(&mut self) {
+        if self.bytes_held() > RETAINED_BYTES_MAX {
+            self.shrink();
+        }
     }
 
     /// Gives all memory back, and with it the current profile.

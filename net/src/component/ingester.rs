@@ -128,10 +128,11 @@ impl<R: Runtime> Ingester<R> {
                     responder.reply(Reply::Replay(reply));
                 }
             }
-            let kept = self.heads.borrow().bytes_held()
-                + worker.intake.bytes_held()
-                + worker.append.bytes_held();
-            self.budget.set_kept(kept as u64);
+            worker.intake.give_back();
+            worker.append.give_back();
+            let scratch_bytes = worker.intake.bytes_held() + worker.append.bytes_held();
+            self.budget.set_scratch(scratch_bytes as u64);
+            self.budget.set_heads(self.heads.borrow().bytes_held() as u64);
             self.budget.set_log(self.log.metrics().pending_bytes.get() as u64);
             self.rt.yield_if_needed().await;
         }
@@ -188,8 +189,11 @@ impl<R: Runtime> Ingester<R> {
         );
         self.apply(worker, &partition, &admission).await;
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
+        let (budget, log) = (self.budget.clone(), Rc::clone(self.log.metrics()));
         self.rt.spawn(Class::Ingest, async move {
             let outcome = pending.await;
+            // Its group's bytes are given back; a node at its limit takes no further job that could tell.
+            budget.set_log(log.pending_bytes.get() as u64);
             let reply = outcome.map_or_else(AppendReply::InDoubt, |()| AppendReply::Stored);
             responder.reply(Reply::Append(reply));
         });

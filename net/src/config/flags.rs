@@ -148,7 +148,7 @@ pub static FLAGS: &[Flag] = &[
         Size,
         "0",
         memory_limit_bytes = size,
-        "Most memory that data, queues and queries may take together. Above it pushes and queries are answered 429. 0: 70 % of the \
+        "Most memory that data, queues and queries may take together. Pushes are answered 429 from 90 % of it on, queries above it. 0: 70 % of the \
          container's memory limit, or of the machine's memory where there is none."
     ),
     flag!(

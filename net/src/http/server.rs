@@ -136,16 +136,16 @@ impl<R: Clock + Spawn + Clone + 'static, A: Api> Server<R, A> {
 
     /// Bounds of a push's body.
     pub(super) fn push_body_limits(&self) -> BodyLimits {
-        self.body_limits(self.config.push_body_bytes_max)
+        self.body_limits(self.config.push_body_bytes_max, self.budget.for_pushes())
     }
 
     /// Bounds of a query's body.
     pub(super) fn query_body_limits(&self) -> BodyLimits {
-        self.body_limits(QUERY_BODY_BYTES_MAX)
+        self.body_limits(QUERY_BODY_BYTES_MAX, self.budget.clone())
     }
 
-    fn body_limits(&self, bytes_max: usize) -> BodyLimits {
-        BodyLimits { bytes_max, timeout: self.config.read_timeout, budget: self.budget.clone() }
+    fn body_limits(&self, bytes_max: usize, budget: ShardBudget) -> BodyLimits {
+        BodyLimits { bytes_max, timeout: self.config.read_timeout, budget }
     }
 }
 
