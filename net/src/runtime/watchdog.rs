@@ -3,18 +3,28 @@
 //! Every shard beats from a timer of its own; one ordinary thread reads the beats. A shard without a beat since the last look
 //! is kicked: a task of its is woken from outside, which ends glommio's parking bug wherever it strikes (also when the heartbeat
 //! itself is what the parked shard should run: no timer is pending then). A kick costs a busy or slow shard nothing. A shard that was silent for
-//! [`SILENCE_MAX`] all the same is logged and counted, and logged again when it is back. The watchdog ends nothing: a slow
-//! disk or a stopped virtual machine looks the same from here as a hang.
+//! [`SILENCE_MAX`] all the same is logged and counted, and logged again when it is back, each time with what its thread did
+//! meanwhile (`thread`). The watchdog ends nothing: a starved or stopped virtual CPU is no fault of the shard.
+//!
+//! How to read `did`, best on the line of the return (the kernel adds up late: a wait when it is over, a run at ticks of that CPU):
+//! `ran` nearly as long as the silence is a poll that is too long, or the host had the CPU, which `steal` may or may not admit.
+//! `waited for a cpu`: other threads had it, the machine is too small for its load. Neither: the thread was blocked, in what
+//! `wchan` and `syscall` (-1 is a page fault) name, and that is a bug here or a sick disk. State `R` with neither on the
+//! line of the silence, and `ran` on the line of the return: the virtual CPU stood still.
+//!
 //! The counters are the only memory that shards share with another thread, and hold nothing but numbers to look at.
 
+mod thread;
+
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+
+use thread::{Thread, Usage};
 
 /// A shard that did not tick for so long is reported. Two hundred heartbeats: no pass and no disk hiccup makes it this long.
 pub const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -37,9 +47,17 @@ struct Counters {
     kicks: AtomicU64,
     ended: AtomicBool,
     listener: AtomicWaker,
+    thread: OnceLock<Thread>,
 }
 
 impl Pulse {
+    /// The shard runs on the calling thread.
+    pub fn begin(&self) {
+        if let Some(thread) = Thread::current() {
+            self.0.thread.get_or_init(|| thread);
+        }
+    }
+
     /// The shard is alive.
     pub fn beat(&self) {
         self.0.beats.fetch_add(1, Ordering::Relaxed);
@@ -73,6 +91,10 @@ impl Pulse {
     pub fn end(&self) {
         self.0.ended.store(true, Ordering::Relaxed);
         self.0.listener.take();
+    }
+
+    fn usage(&self) -> Usage {
+        self.0.thread.get().map(|thread| thread.usage()).unwrap_or_default()
     }
 
     fn kick(&self) {
@@ -109,18 +131,23 @@ fn watch(pulses: &[Pulse], ended: &mpsc::Receiver<()>) {
                 continue;
             }
             let observed = silence.observe(pulse.beats(), elapsed);
-            if !silence.lasting.is_zero() {
-                pulse.kick();
+            if silence.lasting.is_zero() {
+                if let Observed::Recovered(lasted) = observed {
+                    let did = pulse.usage().since(&silence.usage);
+                    tracing::warn!(shard, silent_for = ?lasted, %did, "shard ticks again");
+                }
+                continue;
             }
+            pulse.kick();
             match observed {
-                Observed::Fine => {}
+                Observed::Quiet => silence.usage = pulse.usage(),
                 Observed::Stalled => {
                     pulse.0.stalls.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(shard, silent_for = ?silence.lasting, "shard does not tick");
+                    let did = pulse.usage().since(&silence.usage);
+                    let now = pulse.0.thread.get().map(|thread| thread.place()).unwrap_or_default();
+                    tracing::error!(shard, silent_for = ?silence.lasting, %did, %now, "shard does not tick");
                 }
-                Observed::Recovered(lasted) => {
-                    tracing::warn!(shard, silent_for = ?lasted, "shard ticks again");
-                }
+                Observed::Fine | Observed::Recovered(_) => {}
             }
         }
     }
@@ -132,11 +159,15 @@ struct Silence {
     beats: u64,
     lasting: Duration,
     reported: bool,
+    /// What the thread had used when the silence was first seen.
+    usage: Usage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Observed {
     Fine,
+    /// No beat since the last look, for the first time.
+    Quiet,
     Stalled,
     Recovered(Duration),
 }
@@ -153,7 +184,11 @@ impl Silence {
                 Observed::Fine
             };
         }
+        let is_first = self.lasting.is_zero();
         self.lasting += elapsed.min(CHECK_LATE_MAX);
+        if is_first {
+            return Observed::Quiet;
+        }
         if self.lasting < SILENCE_MAX || self.reported {
             return Observed::Fine;
         }
@@ -176,7 +211,8 @@ mod tests {
     fn a_silent_shard_is_reported_once_and_its_return_too() {
         let mut silence = Silence::default();
         assert_eq!(silence.observe(1, QUARTER), Observed::Fine);
-        for _ in 0..3 {
+        assert_eq!(silence.observe(1, QUARTER), Observed::Quiet);
+        for _ in 0..2 {
             assert_eq!(silence.observe(1, QUARTER), Observed::Fine);
         }
         assert_eq!(silence.observe(1, QUARTER), Observed::Stalled);
@@ -189,7 +225,7 @@ mod tests {
     fn a_process_that_was_stopped_is_no_stalled_shard() {
         let mut silence = Silence::default();
         silence.observe(1, QUARTER);
-        assert_eq!(silence.observe(1, Duration::from_hours(1)), Observed::Fine);
+        assert_eq!(silence.observe(1, Duration::from_hours(1)), Observed::Quiet);
         assert_eq!(silence.observe(2, QUARTER), Observed::Fine);
     }
 

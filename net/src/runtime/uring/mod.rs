@@ -120,6 +120,7 @@ impl Uring {
             read_scratch: ReadScratch::default(),
         }));
         // Before anything is waited for.
+        pulse.begin();
         let kicked = pulse.clone();
         runtime.spawn(Class::Rpc, async move { kicked.hear_kicks().await });
         runtime.spawn(Class::Rpc, heartbeat(Rc::downgrade(&runtime.0), pulse));
