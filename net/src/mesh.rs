@@ -12,6 +12,8 @@ use engine::route::ShardId;
 use futures_channel::{mpsc, oneshot};
 use proto::rpc::{Code, Failure, Reply, Request};
 
+use crate::runtime::Spawn;
+
 /// Requests one shard may have at another shard at a time. At 60 kB a profile that is 60 MB in flight between two shards at
 /// the very most; admission (`component::distributor`) bounds bytes long before.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1024;
@@ -120,9 +122,16 @@ impl Mesh {
 
     /// The inbound pump: hands replies to their callers and each request to `serve`, which must answer through the [`Responder`].
     /// Ends when every sender is gone.
-    pub async fn pump(&self, mut inbox: Inbox, mut serve: impl FnMut(Request, Responder)) {
+    pub async fn pump(
+        &self,
+        rt: &impl Spawn,
+        mut inbox: Inbox,
+        mut serve: impl FnMut(Request, Responder),
+    ) {
         use futures_util::StreamExt;
         while let Some(Envelope { from, call, body }) = inbox.0.next().await {
+            // A full queue holds thousands of messages.
+            rt.yield_if_needed().await;
             match body {
                 Body::Request(request) => serve(
                     request,
@@ -170,5 +179,28 @@ fn gone(shard: ShardId) -> Failure {
         code: Code::Unavailable,
         reason: "shard_gone",
         message: format!("shard {} has stopped", shard.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+    use crate::http::turns::Turns;
+
+    /// A full inbox was once served in one poll of milliseconds.
+    #[test]
+    fn a_pump_gives_way_between_the_messages_of_a_full_inbox() {
+        let (peers, mut inboxes) = queues(1);
+        for call in 0..100 {
+            let body = Body::Request(Request::Metrics);
+            peers[0].unbounded_send(Envelope { from: ShardId(0), call, body }).unwrap();
+        }
+        peers[0].close_channel();
+        let (turns, served) = (Turns::default(), Cell::new(0));
+        let mesh = Mesh::new(ShardId(0), peers);
+        block_on(mesh.pump(&turns, inboxes.remove(0), |_, _| served.set(served.get() + 1)));
+        assert_eq!((served.get(), turns.count()), (100, 100));
     }
 }

@@ -127,7 +127,8 @@ impl<R: Runtime> Shard<R> {
         let serving = Rc::clone(&shard);
         shard.rt.spawn(Class::Rpc, async move {
             let mesh = serving.mesh.clone();
-            mesh.pump(inbox, |request, responder| serving.serve(request, responder)).await;
+            let rt = serving.rt.clone();
+            mesh.pump(&rt, inbox, |request, responder| serving.serve(request, responder)).await;
         });
         let sealing = Rc::clone(&shard);
         shard.rt.spawn(Class::Background, async move { sealing.seal_aged().await });
@@ -193,7 +194,12 @@ impl<R: Runtime> Shard<R> {
                 responder.reply(Reply::Rate(self.rates.serve(request, self.rt.now_ns())));
             }
             Request::Select(request) => self.select(request, responder),
-            Request::Metrics => responder.reply(Reply::Metrics(self.samples())),
+            Request::Metrics => {
+                let shard = Rc::clone(self);
+                self.rt.spawn(Class::Rpc, async move {
+                    responder.reply(Reply::Metrics(shard.samples().await));
+                });
+            }
         }
     }
 
@@ -255,9 +261,9 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
-    fn samples(&self) -> Vec<MetricSample> {
+    async fn samples(&self) -> Vec<MetricSample> {
         let shard = self.mesh.own().0;
-        let mut samples = self.counters.samples(shard);
+        let mut samples = self.counters.samples(&self.rt, shard).await;
         samples.extend(self.log.metrics().samples(shard, self.rt.now_ns()));
         for (what, bytes) in self.budget.kinds() {
             let labels = vec![("shard", shard.to_string()), ("what", what.to_owned())];

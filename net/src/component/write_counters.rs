@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use proto::rpc::MetricSample;
 
+use crate::runtime::Spawn;
+
 /// Tenants with metrics of their own on a shard; the rest is counted under [`TENANT_OTHER`].
 pub const METRIC_TENANTS_MAX: usize = 1_000;
 
@@ -73,13 +75,15 @@ impl WriteCounters {
         row.bytes += bytes as u64;
     }
 
-    /// The samples of `/metrics`.
-    pub fn samples(&self, shard: u16) -> Vec<MetricSample> {
+    /// The samples of `/metrics`. Gives way while it makes them: those of [`METRIC_TENANTS_MAX`] tenants take milliseconds.
+    pub async fn samples(&self, rt: &impl Spawn, shard: u16) -> Vec<MetricSample> {
+        let received = self.received.borrow().clone();
+        let discarded = self.discarded.borrow().clone();
         let mut samples = Vec::new();
         let mut add = |name, labels: Vec<(&'static str, String)>, value: u64| {
             samples.push(MetricSample { name, labels, value: value as f64 });
         };
-        for (tenant, row) in &*self.received.borrow() {
+        for (tenant, row) in received {
             let labels = || vec![("tenant", tenant.clone())];
             add("pyroscope_distributor_profiles_received_total", labels(), row.profiles);
             add("pyroscope_distributor_received_samples_sum", labels(), row.samples);
@@ -96,11 +100,13 @@ impl WriteCounters {
                 row.decompressed_bytes,
             );
             add("pyroscope_distributor_received_decompressed_bytes_count", labels(), row.profiles);
+            rt.yield_if_needed().await;
         }
-        for ((reason, tenant), row) in &*self.discarded.borrow() {
-            let labels = || vec![("reason", (*reason).to_owned()), ("tenant", tenant.clone())];
+        for ((reason, tenant), row) in discarded {
+            let labels = || vec![("reason", reason.to_owned()), ("tenant", tenant.clone())];
             add("pyroscope_discarded_samples_total", labels(), row.profiles);
             add("pyroscope_discarded_bytes_total", labels(), row.bytes);
+            rt.yield_if_needed().await;
         }
         let shard_label = || vec![("shard", shard.to_string())];
         add("pyrite_shard_profiles_total", shard_label(), self.profiles_stored.get());
@@ -108,5 +114,26 @@ impl WriteCounters {
         add("pyrite_ingest_queue_profiles", shard_label(), self.queue_profiles.get());
         add("pyrite_ingest_queue_bytes", shard_label(), self.queue_bytes.get());
         samples
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_executor::block_on;
+
+    use super::*;
+    use crate::http::turns::Turns;
+
+    /// A thousand tenants were once written in one poll of milliseconds.
+    #[test]
+    fn samples_give_way_after_every_tenant() {
+        let counters = WriteCounters::default();
+        for tenant in 0..2 * METRIC_TENANTS_MAX {
+            counters.count_received(&tenant.to_string(), 1, 1, 1);
+        }
+        let turns = Turns::default();
+        let samples = block_on(counters.samples(&turns, 0));
+        let of_others = samples.iter().filter(|sample| sample.labels[0].1 == TENANT_OTHER);
+        assert_eq!((turns.count(), of_others.count()), (METRIC_TENANTS_MAX + 1, 7));
     }
 }

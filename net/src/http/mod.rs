@@ -26,7 +26,7 @@ mod routes;
 mod server;
 mod tenant_header;
 #[cfg(test)]
-mod turns;
+pub(crate) mod turns;
 
 pub use app::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
 pub use connection::serve_connection;

@@ -8,10 +8,10 @@ use crate::runtime::{Class, Clock, Spawn};
 
 /// Counts turns; time stands still.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Cell<usize>);
+pub(crate) struct Turns(Cell<usize>);
 
 impl Turns {
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.get()
     }
 }

@@ -125,9 +125,12 @@ async fn accept(
                 rt.sleep(ACCEPT_RETRY).await;
             }
         }
+        // While the kernel has connections queued, `accept` never waits.
+        rt.yield_if_needed().await;
     }
     while let Some(Ok(stream)) = listener.accept().now_or_never() {
         rt.spawn(Class::Rpc, serve_connection(stream, Rc::clone(&server)));
+        rt.yield_if_needed().await;
     }
 }
 
