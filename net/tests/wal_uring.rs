@@ -78,7 +78,7 @@ async fn write(log: Log<Uring>, writer: u64, appends: u64) {
             admission: &admission,
             profile: &profile,
         };
-        log.append(&record).unwrap().await.unwrap();
+        log.append(&record).await.unwrap().await.unwrap();
     }
 }
 

@@ -6,7 +6,8 @@
 //! ```
 //! One profile at a time, so its scratch is reused and a head has one writer; the worker gives way between steps and does not
 //! wait for the disk: the next profile is decoded while the group of the last one syncs. What the intake refuses leaves no
-//! trace; what the log takes is in the head before its reply. Records of earlier runs take the same way without the checks
+//! trace, nor does what the log has no room for; what the log takes is in the head before its reply, and stays readable until
+//! the next start should the log fail before its sync (in doubt: `net::wal`). Records of earlier runs take the same way without the checks
 //! and without the log.
 
 use std::cell::RefCell;
@@ -166,7 +167,7 @@ impl<R: Runtime> Ingester<R> {
             admission: &admission,
             profile: &request.profile,
         };
-        let pending = match self.log.append(&record) {
+        let pending = match self.log.append(&record).await {
             Ok(pending) => pending,
             Err(failure) => {
                 let tenant = partition.tenant.as_str();

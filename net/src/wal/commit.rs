@@ -6,7 +6,8 @@ use std::rc::Rc;
 use engine::wal::{GroupBuffer, GroupPlace, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 use super::pending::Outcome;
-use super::{Ack, OpenGroup, Shared, State, directory};
+use super::room::Place;
+use super::{OpenGroup, Shared, State, directory};
 use crate::runtime::{AlignedBytes, File, Runtime};
 
 /// A file of the log that is written to, or ready to be.
@@ -29,13 +30,8 @@ struct Writer<R: Runtime> {
     next_lsn: u64,
 }
 
-/// Why a group was not committed.
-enum CommitError {
-    /// There is no room for another segment; nothing was written.
-    NoSpace,
-    /// A write or sync failed, in these words.
-    Failed(String),
-}
+/// A write or sync failed, in these words.
+struct Failed(String);
 
 /// Runs until the log is closed or sealed.
 pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
@@ -59,10 +55,10 @@ pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
 
 impl<R: Runtime> Writer<R> {
     async fn commit_or_tell(&mut self, group: OpenGroup) {
-        let OpenGroup { buffer, outcome } = group;
+        let OpenGroup { place, buffer, outcome } = group;
         let (payload_bytes, records) = (buffer.payload_bytes(), buffer.records_count());
         let begun_ns = self.shared.rt.now_ns();
-        let committed = self.commit(buffer, &outcome).await;
+        let committed = self.commit(place, buffer, &outcome).await;
         let shared = &self.shared;
         shared.give_back(payload_bytes);
         match committed {
@@ -70,10 +66,9 @@ impl<R: Runtime> Writer<R> {
                 shared.metrics.count_commit(records, bytes, begun_ns, shared.rt.now_ns());
                 outcome.tell(Ok(()));
             }
-            Err(CommitError::NoSpace) => outcome.tell(Err(shared.no_space_failure())),
-            Err(CommitError::Failed(reason)) => {
-                outcome.tell(Err(shared.sealed_failure(&reason)));
-                shared.seal(reason);
+            Err(Failed(reason)) => {
+                outcome.tell(Err(shared.in_doubt_failure(&reason)));
+                shared.seal(reason, records);
             }
         }
     }
@@ -81,22 +76,25 @@ impl<R: Runtime> Writer<R> {
     /// Writes and syncs one group; its bytes on disk.
     async fn commit(
         &mut self,
+        place: Place,
         buffer: GroupBuffer,
         outcome: &Outcome,
-    ) -> Result<usize, CommitError> {
+    ) -> Result<usize, Failed> {
         let records = buffer.records_count();
-        let bytes = GroupBuffer::bytes_on_disk(buffer.payload_bytes());
-        self.find_room(bytes).await?;
+        if self.current.as_ref().is_none_or(|segment| segment.number != place.segment) {
+            self.go_to_next_segment().await?;
+        }
         let shared = Rc::clone(&self.shared);
         let first_lsn = self.next_lsn;
-        let segment = self.current.as_mut().expect("find_room() left a segment with room");
+        let segment = self.current.as_mut().expect("one was there or gone to");
+        assert_eq!(
+            (segment.number, segment.position),
+            (place.segment, place.offset),
+            "a group is written where room was found for it"
+        );
         let place = GroupPlace { log_id: shared.log_id, segment: segment.number, first_lsn };
         let written = AlignedBytes::padded(buffer.finish(place));
-        assert_eq!(
-            written.as_slice().len(),
-            bytes,
-            "a group has the length that room was made for"
-        );
+        let bytes = written.as_slice().len();
         let result = segment.file.write_at(written, segment.position).await;
         result.map_err(|error| segment.failed("writing", &error))?;
         shared.sync(segment, outcome).await?;
@@ -108,54 +106,23 @@ impl<R: Runtime> Writer<R> {
         Ok(bytes)
     }
 
-    /// Makes sure that the current segment has `bytes` of room, in the next one if need be.
-    async fn find_room(&mut self, bytes: usize) -> Result<(), CommitError> {
-        let segment_bytes = self.shared.settings.segment_bytes;
-        let fits = |segment: &Segment<R>| segment.position + bytes as u64 <= segment_bytes;
-        if self.current.as_ref().is_some_and(fits) {
-            return Ok(());
-        }
-        let number = self.current.as_ref().map_or(1, |segment| segment.number + 1);
-        self.shared.want_segment(number);
-        let mut segment = self.next_segment().await?;
-        assert_eq!(segment.number, number, "segments are made ready in the order of their numbers");
+    /// Begins the segment that was made ready: no group has a place in another.
+    async fn go_to_next_segment(&mut self) -> Result<(), Failed> {
+        let shared = &self.shared;
+        let mut segment = shared
+            .prepared
+            .take()
+            .expect("records are accepted only for segments that were made ready");
+        shared.prepare.notify();
         self.begin_segment(&mut segment).await?;
         self.current = Some(segment);
         let shared = &self.shared;
         shared.metrics.segments.set(shared.metrics.segments.get() + 1);
-        // It may have become wanted while the slot was taken.
-        shared.prepare.notify();
         Ok(())
     }
 
-    /// Waits for the segment made ready. Without room for one, records that nobody was told of are given back at once;
-    /// those acknowledged in memory wait for room.
-    async fn next_segment(&self) -> Result<Segment<R>, CommitError> {
-        let shared = &self.shared;
-        loop {
-            if let State::Sealed(reason) = &*shared.state.borrow() {
-                return Err(CommitError::Failed(reason.clone()));
-            }
-            if let Some(segment) = shared.prepared.take() {
-                return Ok(segment);
-            }
-            let full = shared.no_space.borrow().is_some();
-            if full {
-                shared.metrics.starved.set(true);
-            }
-            let closing = *shared.state.borrow() == State::Closing;
-            if full && (shared.settings.ack == Ack::Fsync || closing) {
-                return Err(CommitError::NoSpace);
-            }
-            shared.committer_waits.set(true);
-            shared.prepare.notify();
-            shared.commit.wait().await;
-            shared.committer_waits.set(false);
-        }
-    }
-
     /// Writes and syncs the header before anything else of the segment: a group never stands behind a header that isn't there.
-    async fn begin_segment(&self, segment: &mut Segment<R>) -> Result<(), CommitError> {
+    async fn begin_segment(&self, segment: &mut Segment<R>) -> Result<(), Failed> {
         let shared = &self.shared;
         let header = SegmentHeader {
             run: shared.run,
@@ -208,27 +175,20 @@ async fn remove_empty_log<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
 }
 
 impl<R: Runtime> Segment<R> {
-    fn failed(&self, what: &str, error: &io::Error) -> CommitError {
-        CommitError::Failed(format!("{what} {} failed: {error}", self.path))
+    fn failed(&self, what: &str, error: &io::Error) -> Failed {
+        Failed(format!("{what} {} failed: {error}", self.path))
     }
 }
 
 impl<R: Runtime> Shared<R> {
-    fn want_segment(&self, number: u64) {
-        if self.wanted_segment.get() < number {
-            self.wanted_segment.set(number);
-            self.prepare.notify();
-        }
-    }
-
     #[cfg(not(feature = "planted-bugs"))]
     #[expect(clippy::unused_self, reason = "the planted variant looks at itself")]
-    async fn sync(&self, segment: &Segment<R>, _outcome: &Outcome) -> Result<(), CommitError> {
+    async fn sync(&self, segment: &Segment<R>, _outcome: &Outcome) -> Result<(), Failed> {
         segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))
     }
 
     #[cfg(feature = "planted-bugs")]
-    async fn sync(&self, segment: &Segment<R>, outcome: &Outcome) -> Result<(), CommitError> {
+    async fn sync(&self, segment: &Segment<R>, outcome: &Outcome) -> Result<(), Failed> {
         use engine::planted::Bug;
         match self.bug.get() {
             Some(Bug::NoFdatasync) => return Ok(()),

@@ -4,15 +4,17 @@
 //! append ─► open group ─┐ (encoded in place, while the group before is being synced)
 //! append ─►             ├─► commit: write, fdatasync ─► everyone who waits for the group
 //! append ─► next group ─┘        ▲
-//!                                └── next segment: allocated, zeroed in pieces, synced before it is needed
+//!    ▲                           └── next segment: allocated, zeroed in pieces, synced before it is needed
+//!    └── a group has its place in a segment from its first record on; where none is ready, append waits or refuses
 //! ```
 //!
 //! Invariants
 //! - One write and sync outstanding. What is acknowledged (`-wal.ack=fsync`) has been synced.
-//! - A failed write or sync seals the log: nothing after it is believed, everyone who waits and every later append fails
-//!   until the process is started again. An fsync is never retried.
-//! - A full disk is met while a segment is made ready, before anything is promised: appends are refused and go on by
-//!   themselves when there is room.
+//! - A record that is accepted has its room in a segment that lies zeroed and synced on the disk. So a full disk is met while
+//!   a segment is made ready and refuses appends, which leave no trace; they go on by themselves when there is room.
+//! - A failed write or sync seals the log: nothing after it is believed and every later append is refused until the process is
+//!   started again. An fsync is never retried. What was accepted and not synced is in doubt: it is readable until then, and
+//!   after the next start it is there once or not at all. A client that sends it again may count it twice.
 //! - A group overwrites zeroed, synced bytes, so its fdatasync waits for no metadata.
 //!
 //! Not here: the bytes (`engine::wal`), what a record does to a head (`component::ingester`).
@@ -23,12 +25,15 @@ mod metrics;
 mod pending;
 mod prepare;
 pub mod recovery;
+mod room;
 mod signal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 
 use engine::wal::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use engine::wal::{GROUP_HEADER_BYTES, GroupBuffer, RECORD_LENGTH_BYTES, RecordRef};
@@ -36,6 +41,7 @@ use proto::rpc::{Code, Failure};
 
 use self::commit::Segment;
 use self::pending::Outcome;
+use self::room::{Place, Room, Waiting};
 use self::signal::Signal;
 use crate::runtime::{Class, DISK_ALIGN, Runtime};
 
@@ -52,6 +58,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// A group is closed at this size even if the disk is busy: four of them keep any disk at its throughput, and a torn one
 /// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
 const GROUP_BYTES_MAX: usize = 4 << 20;
+
+/// [`Failure::reason`] of a record that was accepted and not synced when the log failed: after the next start it is there once
+/// or not at all.
+pub const IN_DOUBT: &str = "wal_in_doubt";
 
 /// When a record is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -127,11 +137,15 @@ struct Shared<R: Runtime> {
     prepared: RefCell<Option<Segment<R>>>,
     /// Number of the last segment that should be made ready by now.
     wanted_segment: Cell<u64>,
+    /// Number of the last segment that was.
+    ready_segment: Cell<u64>,
+    /// Where the next group goes: behind all groups accepted so far.
+    next_place: Cell<Place>,
+    /// Appends that wait for the next segment.
+    waiting: Waiting,
     /// Why the next segment cannot be made: no room.
     no_space: RefCell<Option<String>>,
     preparing: Cell<bool>,
-    /// The committer can't go on without the next segment.
-    committer_waits: Cell<bool>,
     committer_ended: Cell<bool>,
     /// The committer has something to do.
     commit: Signal,
@@ -154,6 +168,8 @@ enum State {
 
 /// A group while records join it.
 struct OpenGroup {
+    /// Where it will be written.
+    place: Place,
     buffer: GroupBuffer,
     outcome: Rc<Outcome>,
 }
@@ -177,9 +193,11 @@ impl<R: Runtime> Log<R> {
             metrics: Rc::default(),
             prepared: RefCell::new(None),
             wanted_segment: Cell::new(1),
+            ready_segment: Cell::new(0),
+            next_place: Cell::new(Place { segment: 0, offset: settings.segment_bytes }),
+            waiting: Waiting::default(),
             no_space: RefCell::new(None),
             preparing: Cell::new(false),
-            committer_waits: Cell::new(false),
             committer_ended: Cell::new(false),
             commit: Signal::default(),
             prepare: Signal::default(),
@@ -199,14 +217,22 @@ impl<R: Runtime> Log<R> {
         self.0.bug.set(bug);
     }
 
-    /// Adds a record to the group that is written next. `Err`: it was not taken and will not be there after a restart.
-    pub fn append(&self, record: &RecordRef<'_>) -> Result<Pending, Failure> {
+    /// Adds a record to the group that is written next; waits while the next segment is being made ready. `Err`: it was not
+    /// taken and will not be there after a restart.
+    pub async fn append(&self, record: &RecordRef<'_>) -> Result<Pending, Failure> {
         let shared = &*self.0;
-        shared.check_open()?;
         let body_len = record.encoded_len();
         let payload_len = RECORD_LENGTH_BYTES + body_len;
-        shared.check_room(payload_len)?;
-        let outcome = shared.add(record, body_len, payload_len);
+        let room = poll_fn(|context| match shared.find_room(payload_len) {
+            Ok(Some(room)) => Poll::Ready(Ok(room)),
+            Err(failure) => Poll::Ready(Err(failure)),
+            Ok(None) => {
+                shared.waiting.register(context.waker());
+                Poll::Pending
+            }
+        });
+        // Nothing is awaited between finding the room and taking it.
+        let outcome = shared.add(room.await?, record, body_len);
         let metrics = &shared.metrics;
         metrics.pending_bytes.set(metrics.pending_bytes.get() + payload_len);
         shared.commit.notify();
@@ -217,7 +243,7 @@ impl<R: Runtime> Log<R> {
     }
 
     /// Writes and syncs what was appended, cuts off the unused rest, and refuses appends from now on. `Err` if the log is
-    /// sealed. Called once.
+    /// sealed: what was acknowledged from memory may be lost. Called once.
     pub async fn close(&self) -> Result<(), Failure> {
         let shared = &*self.0;
         let sealed = matches!(*shared.state.borrow(), State::Sealed(_));
@@ -226,9 +252,10 @@ impl<R: Runtime> Log<R> {
         }
         shared.commit.notify();
         shared.prepare.notify();
+        shared.waiting.wake();
         shared.ended.wait().await;
         match &*shared.state.borrow() {
-            State::Sealed(reason) => Err(shared.sealed_failure(reason)),
+            State::Sealed(reason) => Err(shared.in_doubt_failure(reason)),
             State::Open | State::Closing => Ok(()),
         }
     }
@@ -247,19 +274,15 @@ impl<R: Runtime> Log<R> {
 impl<R: Runtime> Shared<R> {
     fn check_open(&self) -> Result<(), Failure> {
         match &*self.state.borrow() {
-            State::Open => {}
+            State::Open => Ok(()),
             State::Closing => {
-                return Err(unavailable("shutting_down", "the node is shutting down".to_owned()));
+                Err(unavailable("shutting_down", "the node is shutting down".to_owned()))
             }
-            State::Sealed(reason) => return Err(self.sealed_failure(reason)),
+            State::Sealed(reason) => Err(unavailable("wal_sealed", self.sealed_text(reason))),
         }
-        if self.metrics.starved.get() {
-            return Err(self.no_space_failure());
-        }
-        Ok(())
     }
 
-    fn check_room(&self, payload_len: usize) -> Result<(), Failure> {
+    fn check_size(&self, payload_len: usize) -> Result<(), Failure> {
         let bytes_max = self.payload_bytes_max();
         if payload_len > bytes_max {
             return Err(Failure {
@@ -292,35 +315,76 @@ impl<R: Runtime> Shared<R> {
         self.settings.segment_bytes as usize - SEGMENT_HEADER_BYTES - GROUP_HEADER_BYTES
     }
 
-    fn add(&self, record: &RecordRef<'_>, body_len: usize, payload_len: usize) -> Rc<Outcome> {
+    /// `None`: the segment it would go to is being made ready.
+    fn find_room(&self, payload_len: usize) -> Result<Option<Room>, Failure> {
+        self.check_open()?;
+        self.check_size(payload_len)?;
+        let segment_bytes = self.settings.segment_bytes;
+        if let Some(group) = self.groups.borrow().back() {
+            let payload_bytes = group.buffer.payload_bytes() + payload_len;
+            let end = group.place.behind(payload_bytes);
+            if payload_bytes <= GROUP_BYTES_MAX && end.offset <= segment_bytes {
+                return Ok(Some(Room::InLastGroup));
+            }
+        }
+        let next = self.next_place.get();
+        if next.behind(payload_len).offset <= segment_bytes {
+            return Ok(Some(Room::NewGroup(next)));
+        }
+        let next = next.in_next_segment();
+        if next.segment <= self.ready_segment.get() {
+            return Ok(Some(Room::NewGroup(next)));
+        }
+        if self.no_space.borrow().is_some() {
+            self.metrics.starved.set(true);
+            return Err(self.no_space_failure());
+        }
+        self.want_segment(next.segment);
+        Ok(None)
+    }
+
+    fn add(&self, room: Room, record: &RecordRef<'_>, body_len: usize) -> Rc<Outcome> {
         let mut groups = self.groups.borrow_mut();
-        let group_bytes_max = GROUP_BYTES_MAX.min(self.payload_bytes_max());
-        let joins = groups
-            .back()
-            .is_some_and(|group| group.buffer.payload_bytes() + payload_len <= group_bytes_max);
-        if !joins {
+        if let Room::NewGroup(place) = room {
             let expected = self.metrics.group_bytes.get() as usize;
-            let buffer = GroupBuffer::with_capacity(expected.max(payload_len + BLOCK_BYTES));
-            groups.push_back(OpenGroup { buffer, outcome: Rc::default() });
+            let buffer = GroupBuffer::with_capacity(
+                expected.max(RECORD_LENGTH_BYTES + body_len + BLOCK_BYTES),
+            );
+            groups.push_back(OpenGroup { place, buffer, outcome: Rc::default() });
         }
         let group = groups.back_mut().expect("there is one to join, or it was just begun");
         group.buffer.push(record, body_len);
+        self.next_place.set(group.place.behind(group.buffer.payload_bytes()));
         Rc::clone(&group.outcome)
     }
 
-    /// Ends the log: nothing after the failure is believed, everyone who waits is told.
-    fn seal(&self, reason: String) {
-        tracing::error!(log = %self.path, %reason, "the log is sealed: writes are refused until a restart");
-        let failure = self.sealed_failure(&reason);
+    fn want_segment(&self, number: u64) {
+        if self.wanted_segment.get() < number {
+            self.wanted_segment.set(number);
+            self.prepare.notify();
+        }
+    }
+
+    /// Ends the log: nothing after the failure is believed, everyone who waits is told. `records` were lost with the write or
+    /// sync that failed.
+    fn seal(&self, reason: String, records: u32) {
+        let groups = self.groups.take();
+        let waiting: u32 = groups.iter().map(|group| group.buffer.records_count()).sum();
+        let unsynced_records = records + waiting;
+        if self.settings.ack == Ack::Memory && unsynced_records > 0 {
+            tracing::error!(log = %self.path, unsynced_records, "acknowledged records are not in the log (-wal.ack=memory)");
+        }
+        tracing::error!(log = %self.path, %reason, unsynced_records, "the log is sealed: writes are refused until a restart");
+        let failure = self.in_doubt_failure(&reason);
         *self.state.borrow_mut() = State::Sealed(reason);
         self.metrics.sealed.set(true);
-        let groups = self.groups.take();
         for group in groups {
             self.give_back(group.buffer.payload_bytes());
             group.outcome.tell(Err(failure.clone()));
         }
         self.commit.notify();
         self.prepare.notify();
+        self.waiting.wake();
     }
 
     /// Takes the bytes of a group that is settled off what is pending.
@@ -338,12 +402,16 @@ impl<R: Runtime> Shared<R> {
         *self.state.borrow() == State::Open
     }
 
-    fn sealed_failure(&self, reason: &str) -> Failure {
-        let text = format!(
+    /// Of a record that was accepted before the log was sealed: it may be in it or not.
+    fn in_doubt_failure(&self, reason: &str) -> Failure {
+        unavailable(IN_DOUBT, self.sealed_text(reason))
+    }
+
+    fn sealed_text(&self, reason: &str) -> String {
+        format!(
             "the log of shard {} is sealed after a failure ({reason}); the node must be restarted",
             self.shard
-        );
-        unavailable("wal_sealed", text)
+        )
     }
 
     fn no_space_failure(&self) -> Failure {

@@ -30,48 +30,62 @@ pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
         let prepared = prepare(&shared, number).await;
         match prepared {
             Ok(segment) => {
+                shared.ready_segment.set(segment.number);
                 *shared.prepared.borrow_mut() = Some(segment);
                 shared.no_space.take();
                 shared.metrics.starved.set(false);
                 number += 1;
             }
             Err(error) if is_full(&error) => give_up_for_now(&shared, number, &error).await,
-            Err(error) => shared.seal(format!(
-                "preparing {}/{} failed: {error}",
-                shared.path,
-                directory::segment_name(number)
-            )),
+            Err(error) => shared.seal(
+                format!(
+                    "preparing {}/{} failed: {error}",
+                    shared.path,
+                    directory::segment_name(number)
+                ),
+                0,
+            ),
         }
         shared.preparing.set(false);
         shared.commit.notify();
+        shared.waiting.wake();
         if shared.no_space.borrow().is_some() {
             shared.rt.sleep(SPACE_RETRY).await;
         }
     }
 }
 
-/// While the log is closing only what the committer waits for.
 fn is_wanted<R: Runtime>(shared: &Shared<R>, number: u64) -> bool {
     let wanted = number <= shared.wanted_segment.get() && shared.prepared.borrow().is_none();
-    wanted && (shared.is_open() || shared.committer_waits.get())
+    wanted && shared.is_open()
 }
 
 async fn prepare<R: Runtime>(shared: &Shared<R>, number: u64) -> io::Result<Segment<R>> {
     let name = directory::segment_name(number);
     let path = format!("{}/{name}", shared.path);
     let file = shared.rt.open(&path, Open::New).await?;
+    if let Err(error) = zero(shared, &file).await {
+        // Closed before its name is removed: whoever closes a file without a name frees its blocks, and the ring would let
+        // the shard's thread do that.
+        let _ = file.close().await;
+        return Err(error);
+    }
+    shared.rt.sync_dir(&shared.path).await?;
+    Ok(Segment { number, path, file, position: 0 })
+}
+
+/// Gives the file its length and its zeros; as far as it got when the log is closed or sealed, for it is removed then.
+async fn zero<R: Runtime>(shared: &Shared<R>, file: &R::File) -> io::Result<()> {
     let len = shared.settings.segment_bytes;
     file.allocate(len).await?;
     let mut offset = 0;
-    while offset < len && !shared.is_sealed() {
+    while offset < len && shared.is_open() {
         let piece = (len - offset).min(ZERO_BYTES as u64);
         file.write_at(AlignedBytes::padded(vec![0; piece as usize]), offset).await?;
         offset += piece;
         shared.rt.yield_if_needed().await;
     }
-    file.datasync().await?;
-    shared.rt.sync_dir(&shared.path).await?;
-    Ok(Segment { number, path, file, position: 0 })
+    file.datasync().await
 }
 
 /// Nothing was promised for the file yet, so it goes: what little it took may be what others need.
@@ -84,7 +98,7 @@ async fn give_up_for_now<R: Runtime>(shared: &Shared<R>, number: u64, error: &io
     match shared.rt.remove_file(&path).await {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => shared.seal(format!("removing {path} failed: {error}")),
+        Err(error) => shared.seal(format!("removing {path} failed: {error}"), 0),
     }
 }
 

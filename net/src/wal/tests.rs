@@ -14,7 +14,7 @@ use proto::rpc::append::{ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure};
 
 use super::recovery::{Owners, Progress, Recovered, RecoveryError, Share, recover};
-use super::{Ack, Log, Pending, SEGMENT_BYTES_MIN, Settings};
+use super::{Ack, IN_DOUBT, Log, Pending, SEGMENT_BYTES_MIN, Settings};
 use crate::runtime::sim::{DiskFaults, NodeId, Sim, World};
 use crate::runtime::{Clock, Disk};
 
@@ -22,7 +22,12 @@ const NODE: NodeId = NodeId(0);
 const SMALL: Settings =
     Settings { segment_bytes: SEGMENT_BYTES_MIN, ack: Ack::Fsync, pending_bytes_max: 1 << 20 };
 
-fn append(log: &Log<Sim>, service: &str, seq: u64, profile: &[u8]) -> Result<Pending, Failure> {
+async fn append(
+    log: &Log<Sim>,
+    service: &str,
+    seq: u64,
+    profile: &[u8],
+) -> Result<Pending, Failure> {
     let partition =
         PartitionKey { tenant: TenantId::anonymous(), service_name: Arc::from(service), split: 0 };
     let labels = LabelSet::from_pairs(vec![("service_name".to_owned(), service.to_owned())]);
@@ -43,6 +48,7 @@ fn append(log: &Log<Sim>, service: &str, seq: u64, profile: &[u8]) -> Result<Pen
         admission: &admission,
         profile,
     })
+    .await
 }
 
 /// Collects what owners are handed.
@@ -110,7 +116,7 @@ fn what_was_acknowledged_is_replayed_in_order_after_a_crash() {
         let world = World::new(seed);
         with_log(&world, 1, SMALL, |log| async move {
             for seq in 1..=60 {
-                append(&log, "a", seq, &[seq as u8; 3000]).unwrap().await.unwrap();
+                append(&log, "a", seq, &[seq as u8; 3000]).await.unwrap().await.unwrap();
             }
             assert!(log.metrics().segments.get() >= 3, "several segments were filled");
         });
@@ -128,9 +134,11 @@ fn what_was_acknowledged_is_replayed_in_order_after_a_crash() {
 fn records_that_wait_together_are_one_group() {
     let world = World::new(1);
     with_log(&world, 1, SMALL, |log| async move {
-        let pending: Vec<Pending> =
-            (1..=20).map(|seq| append(&log, "a", seq, b"profile").unwrap()).collect();
-        for pending in pending {
+        let mut waiting = Vec::new();
+        for seq in 1..=20 {
+            waiting.push(append(&log, "a", seq, b"profile").await.unwrap());
+        }
+        for pending in waiting {
             pending.await.unwrap();
         }
         let metrics = log.metrics();
@@ -143,11 +151,11 @@ fn records_that_wait_together_are_one_group() {
 fn a_closed_log_has_no_unused_tail_and_an_empty_one_leaves_nothing() {
     let world = World::new(1);
     with_log(&world, 1, SMALL, |log| async move {
-        append(&log, "a", 1, b"profile").unwrap().await.unwrap();
-        let waits = append(&log, "a", 2, &vec![2; 20_000]).unwrap();
+        append(&log, "a", 1, b"profile").await.unwrap().await.unwrap();
+        let waits = append(&log, "a", 2, &vec![2; 20_000]).await.unwrap();
         log.close().await.unwrap();
         waits.await.expect("closing writes what was appended");
-        let refused = append(&log, "a", 3, b"late").unwrap_err();
+        let refused = append(&log, "a", 3, b"late").await.unwrap_err();
         assert_eq!(refused.code, Code::Unavailable);
     });
     with_log(&world, 2, SMALL, |log| async move { log.close().await.unwrap() });
@@ -166,8 +174,10 @@ fn a_closed_log_has_no_unused_tail_and_an_empty_one_leaves_nothing() {
 fn closing_writes_everything_that_waits_across_segments() {
     let world = World::new(2);
     with_log(&world, 1, SMALL, |log| async move {
-        let waiting: Vec<Pending> =
-            (1..=20).map(|seq| append(&log, "a", seq, &vec![1; 30_000]).unwrap()).collect();
+        let mut waiting = Vec::new();
+        for seq in 1..=20 {
+            waiting.push(append(&log, "a", seq, &vec![1; 30_000]).await.unwrap());
+        }
         log.close().await.unwrap();
         for pending in waiting {
             pending.await.unwrap();
@@ -182,7 +192,11 @@ fn records_go_to_their_owners_whatever_the_number_of_shards() {
     let world = World::new(3);
     with_log(&world, 1, SMALL, |log| async move {
         for seq in 1..=200 {
-            append(&log, &format!("service-{}", seq % 10), seq, b"profile").unwrap().await.unwrap();
+            append(&log, &format!("service-{}", seq % 10), seq, b"profile")
+                .await
+                .unwrap()
+                .await
+                .unwrap();
         }
     });
     world.crash(NODE);
@@ -208,7 +222,7 @@ fn logs_of_several_runs_are_dealt_to_the_shards_once_each() {
     let world = World::new(4);
     for run in 1..=5 {
         with_log(&world, run, SMALL, move |log| async move {
-            append(&log, "a", run as u64, b"profile").unwrap().await.unwrap();
+            append(&log, "a", run as u64, b"profile").await.unwrap().await.unwrap();
         });
         world.crash(NODE);
     }
@@ -224,7 +238,7 @@ fn recovery_cuts_off_what_a_crashed_run_had_made_ready() {
     let world = World::new(5);
     with_log(&world, 1, SMALL, |log| async move {
         for seq in 1..=8 {
-            append(&log, "a", seq, &[1; 3000]).unwrap().await.unwrap();
+            append(&log, "a", seq, &[1; 3000]).await.unwrap().await.unwrap();
         }
     });
     // The next segment is made ready behind the first.
@@ -245,7 +259,7 @@ fn damage_in_the_middle_is_refused_with_file_offset_and_expectation() {
     let world = World::new(6);
     with_log(&world, 1, SMALL, |log| async move {
         for seq in 1..=8 {
-            append(&log, "a", seq, &[1; 3000]).unwrap().await.unwrap();
+            append(&log, "a", seq, &[1; 3000]).await.unwrap().await.unwrap();
         }
     });
     world.crash(NODE);
@@ -267,14 +281,14 @@ fn a_failed_sync_seals_the_log() {
     let faults = DiskFaults { sync_errors_per_mille: 1000, ..DiskFaults::default() };
     let inner = world.clone();
     let metrics = with_log(&world, 1, SMALL, move |log| async move {
-        append(&log, "a", 1, b"profile").unwrap().await.unwrap();
+        append(&log, "a", 1, b"profile").await.unwrap().await.unwrap();
         inner.set_disk_faults(NODE, faults);
-        let waits = append(&log, "a", 2, b"profile").unwrap();
+        let waits = append(&log, "a", 2, b"profile").await.unwrap();
         let failure = waits.await.unwrap_err();
-        assert_eq!((failure.code, failure.reason), (Code::Unavailable, "wal_sealed"));
+        assert_eq!((failure.code, failure.reason), (Code::Unavailable, IN_DOUBT));
         assert!(failure.message.contains("syncing wal/"), "{}", failure.message);
         inner.set_disk_faults(NODE, DiskFaults::default());
-        let later = append(&log, "a", 3, b"profile").unwrap_err();
+        let later = append(&log, "a", 3, b"profile").await.unwrap_err();
         assert_eq!(later.reason, "wal_sealed", "a disk that works again is not believed");
         assert!(log.close().await.is_err());
         Rc::clone(log.metrics())
@@ -298,7 +312,7 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         let mut seq = 0;
         let refused = loop {
             seq += 1;
-            let outcome = match append(&log, "a", seq, &[1; 9000]) {
+            let outcome = match append(&log, "a", seq, &[1; 9000]).await {
                 Ok(pending) => pending.await,
                 Err(failure) => Err(failure),
             };
@@ -312,11 +326,11 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
         assert!(acknowledged.len() >= 4, "the first segment was filled");
         let rt = inner.shard(NODE, 0);
         rt.sleep(Duration::from_secs(5)).await;
-        assert!(append(&log, "a", 99, b"still full").is_err());
+        assert!(append(&log, "a", 99, b"still full").await.is_err());
         inner.set_disk_faults(NODE, DiskFaults::default());
         rt.sleep(Duration::from_secs(2)).await;
         for seq in 100..110 {
-            append(&log, "a", seq, &[1; 9000]).unwrap().await.unwrap();
+            append(&log, "a", seq, &[1; 9000]).await.unwrap().await.unwrap();
             acknowledged.push(seq);
         }
         acknowledged
@@ -325,8 +339,81 @@ fn a_full_disk_refuses_writes_until_there_is_room() {
     assert_eq!(recovered(&world, 1).0, acknowledged, "what was refused is not there");
 }
 
+/// A record was accepted, its rows put into the head, and only then the disk found full: refused, and readable all the same.
+/// Its client's retry was counted twice.
 #[test]
-fn a_log_acknowledged_in_memory_waits_for_room_and_loses_nothing() {
+fn a_record_that_is_accepted_never_meets_a_full_disk() {
+    for seed in 0..30 {
+        let world = World::new(seed);
+        let capacity = world.random().between(0, 4 * SEGMENT_BYTES_MIN);
+        let full = DiskFaults { capacity_bytes: Some(capacity), ..DiskFaults::default() };
+        world.set_disk_faults(NODE, full);
+        let inner = world.clone();
+        let accepted = with_log(&world, 1, SMALL, move |log| async move {
+            let (rt, random) = (inner.shard(NODE, 0), inner.random());
+            let (mut accepted, mut waiting, mut refused) = (Vec::new(), Vec::new(), 0);
+            for seq in 1..=60 {
+                match append(&log, "a", seq, &vec![1; random.below(20_000) as usize]).await {
+                    Ok(pending) => waiting.push((seq, pending)),
+                    Err(failure) => {
+                        assert_eq!(failure.reason, "wal_no_space");
+                        refused += 1;
+                    }
+                }
+                if random.chance(300) {
+                    rt.sleep(Duration::from_millis(random.below(30))).await;
+                }
+            }
+            for (seq, pending) in waiting {
+                pending.await.expect("it had its room when it was accepted");
+                accepted.push(seq);
+            }
+            assert!(refused > 0, "60 records of 10 kB are more than four segments");
+            accepted
+        });
+        world.crash(NODE);
+        assert_eq!(recovered(&world, 1).0, accepted);
+    }
+}
+
+/// What was acknowledged from memory and waited for room vanished in silence when the node was stopped on a full disk.
+#[test]
+fn what_memory_acknowledged_has_its_room_when_a_full_log_is_closed() {
+    let world = World::new(11);
+    let full = DiskFaults { capacity_bytes: Some(SEGMENT_BYTES_MIN), ..DiskFaults::default() };
+    world.set_disk_faults(NODE, full);
+    let settings = Settings { ack: Ack::Memory, ..SMALL };
+    let acknowledged = with_log(&world, 1, settings, move |log| async move {
+        let mut acknowledged = Vec::new();
+        for seq in 1..=12 {
+            if append(&log, "a", seq, &[1; 9000]).await.is_ok() {
+                acknowledged.push(seq);
+            }
+        }
+        assert!(acknowledged.len() < 12, "then it was full");
+        log.close().await.unwrap();
+        acknowledged
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, acknowledged);
+}
+
+#[test]
+fn closing_a_sealed_log_tells_that_acknowledged_records_are_lost() {
+    let world = World::new(12);
+    let inner = world.clone();
+    let settings = Settings { ack: Ack::Memory, ..SMALL };
+    with_log(&world, 1, settings, move |log| async move {
+        append(&log, "a", 1, b"profile").await.unwrap().await.unwrap();
+        let faults = DiskFaults { sync_errors_per_mille: 1000, ..DiskFaults::default() };
+        inner.set_disk_faults(NODE, faults);
+        append(&log, "a", 2, b"profile").await.unwrap().await.expect("from memory");
+        assert_eq!(log.close().await.unwrap_err().reason, IN_DOUBT);
+    });
+}
+
+#[test]
+fn a_log_acknowledged_in_memory_loses_nothing_on_a_full_disk() {
     let world = World::new(9);
     let segment = SEGMENT_BYTES_MIN;
     let full = DiskFaults { capacity_bytes: Some(segment), ..DiskFaults::default() };
@@ -337,7 +424,7 @@ fn a_log_acknowledged_in_memory_waits_for_room_and_loses_nothing() {
         let rt = inner.shard(NODE, 0);
         let mut acknowledged = Vec::new();
         for seq in 1..=12 {
-            if let Ok(pending) = append(&log, "a", seq, &[1; 9000]) {
+            if let Ok(pending) = append(&log, "a", seq, &[1; 9000]).await {
                 pending.await.unwrap();
                 acknowledged.push(seq);
             }
@@ -346,7 +433,7 @@ fn a_log_acknowledged_in_memory_waits_for_room_and_loses_nothing() {
         assert!((1..12).contains(&acknowledged.len()), "{acknowledged:?}: then it was full");
         inner.set_disk_faults(NODE, DiskFaults::default());
         rt.sleep(Duration::from_secs(2)).await;
-        append(&log, "a", 13, b"room again").unwrap().await.unwrap();
+        append(&log, "a", 13, b"room again").await.unwrap().await.unwrap();
         acknowledged.push(13);
         log.close().await.unwrap();
         acknowledged
@@ -360,16 +447,18 @@ fn what_waits_is_bounded_and_a_record_larger_than_a_segment_is_refused() {
     let world = World::new(10);
     let settings = Settings { pending_bytes_max: 10_000, ..SMALL };
     with_log(&world, 1, settings, |log| async move {
-        let first = append(&log, "a", 1, &vec![1; 20_000]).expect("one record alone may be larger");
-        let refused = append(&log, "a", 2, b"profile").unwrap_err();
+        let first =
+            append(&log, "a", 1, &vec![1; 20_000]).await.expect("one record alone may be larger");
+        let refused = append(&log, "a", 2, b"profile").await.unwrap_err();
         assert_eq!((refused.code, refused.reason), (Code::ResourceExhausted, "wal_pending_full"));
         first.await.unwrap();
-        append(&log, "a", 3, b"profile").unwrap().await.unwrap();
-        let refused = append(&log, "a", 4, &vec![1; SEGMENT_BYTES_MIN as usize]).unwrap_err();
+        append(&log, "a", 3, b"profile").await.unwrap().await.unwrap();
+        let refused = append(&log, "a", 4, &vec![1; SEGMENT_BYTES_MIN as usize]).await.unwrap_err();
         assert_eq!(refused.code, Code::InvalidArgument);
         assert!(refused.message.contains("larger than a WAL segment holds"));
         // The largest that fits does.
         append(&log, "a", 5, &vec![1; SEGMENT_BYTES_MIN as usize - 4096 - 64 - 200])
+            .await
             .unwrap()
             .await
             .unwrap();
