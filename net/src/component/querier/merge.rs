@@ -93,9 +93,10 @@ impl<R: Runtime> Querier<R> {
             flame_graph_nodes(request.max_nodes.unwrap_or(0), &self.limits).map_err(refused)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let matchers = matchers_of_type(&request.label_selector, &profile_type)?;
+        let call_site = request.call_site()?;
         if let Some(range) = range {
             let selection = selection(tenants, range, matchers);
-            let ask = SelectRequest::Tree { selection, call_site: request.call_site() };
+            let ask = SelectRequest::Tree { selection, call_site };
             self.gather(ask, &mut (tree, pace)).await?;
         }
         Ok(nodes_max)
@@ -121,7 +122,7 @@ impl<R: Runtime> Querier<R> {
                 };
                 (shape, Vec::new()) // the two selectors exclude each other
             }
-            None => (Shape::Nodes(request.max_nodes.unwrap_or(0)), request.call_site()),
+            None => (Shape::Nodes(request.max_nodes.unwrap_or(0)), request.call_site()?),
         };
         let pace = Pace::new();
         let mut merged = MergedProfile::new(self.secret.clone());

@@ -13,6 +13,13 @@ use proto::types::StackTraceSelector;
 use super::Querier;
 use crate::runtime::Runtime;
 
+/// Names in a list of a read at most (labels to group by, label names, selectors): every shard goes through such a list for
+/// every series, and no dashboard has so many.
+const NAMES_MAX: usize = 256;
+
+/// Functions of a call site at most: every shard keeps the list, and no stack is deeper by default.
+const CALL_SITE_FRAMES_MAX: usize = 1024;
+
 /// A merge of stacks, whichever method asks for it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StacksRequest {
@@ -69,10 +76,8 @@ fn given<const N: usize>(selectors: [(&'static str, bool); N]) -> Option<&'stati
 
 impl StacksRequest {
     /// Function names, root first.
-    pub(super) fn call_site(&self) -> Vec<String> {
-        let selector = self.stack_trace_selector.as_ref();
-        let frames = selector.map_or(&[][..], |selector| &selector.call_site);
-        frames.iter().map(|frame| frame.name.clone()).collect()
+    pub(super) fn call_site(&self) -> Result<Vec<String>, Failure> {
+        call_site(self.stack_trace_selector.as_ref())
     }
 
     /// Refuses what is kept but not looked up by yet.
@@ -80,6 +85,27 @@ impl StacksRequest {
         self.unserved
             .map_or(Ok(()), |name| Err(unimplemented(format!("{name} is not supported yet"))))
     }
+}
+
+/// Function names of a call site, root first.
+pub(super) fn call_site(selector: Option<&StackTraceSelector>) -> Result<Vec<String>, Failure> {
+    let frames = selector.map_or(&[][..], |selector| &selector.call_site);
+    if frames.len() > CALL_SITE_FRAMES_MAX {
+        return Err(too_many("call_site", frames.len(), CALL_SITE_FRAMES_MAX));
+    }
+    Ok(frames.iter().map(|frame| frame.name.clone()).collect())
+}
+
+/// Refuses a list that is too long to be gone through for every series.
+pub(super) fn check_names(field: &str, names: &[String]) -> Result<(), Failure> {
+    if names.len() > NAMES_MAX {
+        return Err(too_many(field, names.len(), NAMES_MAX));
+    }
+    Ok(())
+}
+
+fn too_many(field: &str, given: usize, limit: usize) -> Failure {
+    refused(format!("{field} has {given} entries, limit {limit}"))
 }
 
 impl<R: Runtime> Querier<R> {
@@ -135,6 +161,7 @@ pub(super) fn matchers_of_type(
 
 /// The matchers of several selectors, all of which must hold.
 pub(super) fn matchers_of_all(selectors: &[String]) -> Result<Vec<MatcherText>, Failure> {
+    check_names("matchers", selectors)?;
     let mut matchers = Vec::new();
     for selector in selectors {
         let parsed = parse_selector(selector).map_err(|error| {

@@ -18,7 +18,8 @@ use proto::types::{
 use super::Querier;
 use super::gather::Gathered;
 use super::request::{
-    matchers_of_all, matchers_of_type, profile_type, refused, selection, unimplemented,
+    call_site, check_names, matchers_of_all, matchers_of_type, profile_type, refused, selection,
+    unimplemented,
 };
 use crate::http::NameCharset;
 use crate::runtime::Runtime;
@@ -135,6 +136,7 @@ impl<R: Runtime> Querier<R> {
         request: SeriesRequest,
     ) -> Result<Vec<Labels>, Failure> {
         let range = self.range_or_last_hour(request.start, request.end)?;
+        check_names("label_names", &request.label_names)?;
         let matchers = matchers_of_all(&request.matchers)?;
         let Some(range) = range else { return Ok(Vec::new()) };
         let pace = Pace::new();
@@ -160,20 +162,20 @@ impl<R: Runtime> Querier<R> {
         let range = self.range(request.start, request.end)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let step_ms = step_ms(request.step).map_err(refused)?;
-        let mut matchers = matchers_of_type(&request.label_selector, &profile_type)?;
+        check_names("group_by", &request.group_by)?;
+        let call_site = call_site(request.stack_trace_selector.as_ref())?;
+        let matchers = matchers_of_type(&request.label_selector, &profile_type)?;
         if request.exemplar_type() == ExemplarType::Span {
             return Err(unimplemented("exemplars of spans are not kept yet"));
         }
         let Some(range) = range else { return Ok(Vec::new()) };
         let early = Range { start_ms: range.start_ms.saturating_sub(step_ms), ..range };
-        let call_site =
-            request.stack_trace_selector.iter().flat_map(|selector| &selector.call_site);
         let ask = SelectRequest::Points {
-            selection: selection(tenants, early, std::mem::take(&mut matchers)),
+            selection: selection(tenants, early, matchers),
             grid_start_ms: range.start_ms,
             step_ms,
             group_by: request.group_by.clone(),
-            call_site: call_site.map(|frame| frame.name.clone()).collect(),
+            call_site,
         };
         let pace = Pace::new();
         let mut series = TimeSeries::default();

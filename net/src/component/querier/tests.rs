@@ -675,3 +675,43 @@ fn a_rendered_selector_keeps_every_character() {
         10
     );
 }
+
+/// A body of 4 MiB may name 700,000 labels, and every shard would compare them for every series in one step.
+#[test]
+fn long_lists_of_names_are_refused_before_a_shard_sees_them() {
+    let node = Node::start();
+    let names = |count: usize| (0..count).map(|i| format!("l{i}")).collect::<Vec<_>>();
+    assert!(node.time_series(|r| r.group_by = names(256)).is_empty());
+    let (start, end) = (node.ms(0.0), node.ms(60.0));
+    let series = SelectSeriesRequest {
+        profile_type_id: CPU.to_owned(),
+        label_selector: "{}".to_owned(),
+        start,
+        end,
+        step: 15.0,
+        ..SelectSeriesRequest::default()
+    };
+    let of_groups = SelectSeriesRequest { group_by: names(257), ..series.clone() };
+    let call_site = names(1025).into_iter().map(|name| Location { name }).collect();
+    let stack_trace_selector = Some(StackTraceSelector { call_site, go_pgo: None });
+    let of_stacks = SelectSeriesRequest { stack_trace_selector, ..series };
+    for (request, text) in [
+        (of_groups, "group_by has 257 entries, limit 256"),
+        (of_stacks, "call_site has 1025 entries, limit 1024"),
+    ] {
+        let failure =
+            node.ask("t", |q, t| async move { q.select_series(t, request).await }).unwrap_err();
+        assert_eq!((failure.code, failure.message.as_str()), (Code::InvalidArgument, text));
+    }
+    let of_labels = SeriesRequest { label_names: names(257), ..SeriesRequest::default() };
+    let of_selectors =
+        SeriesRequest { matchers: vec!["{}".to_owned(); 257], ..SeriesRequest::default() };
+    for (request, text) in [
+        (of_labels, "label_names has 257 entries, limit 256"),
+        (of_selectors, "matchers has 257 entries, limit 256"),
+    ] {
+        let ask =
+            |q: Rc<Querier<Sim>>, t| async move { q.series(t, NameCharset::Utf8, request).await };
+        assert_eq!(node.ask("t", ask).unwrap_err().message, text);
+    }
+}
