@@ -1,8 +1,19 @@
 //! Messages between the shards of a process: owned requests, one reply each, bounded in flight.
 //!
 //! One multi-producer queue per shard (lock-free, with a foreign waker, so it is the same on every runtime). The queue itself is
-//! unbounded; what bounds it is credit: a shard has at most [`REQUESTS_IN_FLIGHT_MAX`] requests at each other shard, and a
-//! reply exists only for a request. So no inbound pump ever waits to send, and two shards can't block each other.
+//! unbounded; what bounds it is credit: a shard has at most [`REQUESTS_IN_FLIGHT_MAX`] requests of each kind at each other shard,
+//! and a reply exists only for a request. So no inbound pump ever waits to send, and two shards can't block each other.
+//!
+//! What bounds what
+//! - Appends: credit, which clients can use up; then a push is answered 429. Credit counts messages; their bytes are accounted
+//!   where they were received, until the owner answers (`component::distributor`), and bounded again in the owner's queue.
+//! - Replays: recovery has one batch under way to each owner. A credit of their own keeps them from ever being refused, for a
+//!   refused replay would end the process, and clients push while recovery runs.
+//! - Rates, selects, metrics: a few for each push, question and scrape under way; credits of their own, so that a node full of
+//!   pushes still answers.
+//!
+//! A caller that goes away frees nothing here: the request is with the other shard all the same, and its credit comes back
+//! with the reply.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,8 +25,8 @@ use proto::rpc::{Code, Failure, Reply, Request};
 
 use crate::runtime::Spawn;
 
-/// Requests one shard may have at another shard at a time. At 60 kB a profile that is 60 MB in flight between two shards at
-/// the very most; admission (`component::distributor`) bounds bytes long before.
+/// Requests of one kind that one shard may have at another shard at a time. At 60 kB a profile that is 60 MB in flight between
+/// two shards at the very most; admission (`component::distributor`) bounds bytes long before.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 1024;
 
 /// What travels.
@@ -30,6 +41,30 @@ pub struct Envelope {
 enum Body {
     Request(Request),
     Reply(Reply),
+}
+
+/// What a request is, as far as credit goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Append,
+    Replay,
+    Rate,
+    Select,
+    Metrics,
+}
+
+const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
+
+impl Kind {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::Append(_) => Self::Append,
+            Request::Replay(_) => Self::Replay,
+            Request::Rate(_) => Self::Rate,
+            Request::Select(_) => Self::Select,
+            Request::Metrics => Self::Metrics,
+        }
+    }
 }
 
 /// Receives what other shards send; given to [`Mesh::pump`].
@@ -54,15 +89,16 @@ pub struct Mesh(Rc<State>);
 struct State {
     own: ShardId,
     peers: Vec<mpsc::UnboundedSender<Envelope>>,
-    in_flight: Vec<Cell<usize>>,
+    /// Requests that wait for a reply, by shard and kind.
+    in_flight: Vec<[Cell<usize>; KINDS_COUNT]>,
     next_call: Cell<u64>,
-    waiting: RefCell<BTreeMap<u64, oneshot::Sender<Reply>>>,
+    waiting: RefCell<BTreeMap<u64, (Kind, oneshot::Sender<Reply>)>>,
 }
 
 impl Mesh {
     /// The end of shard `own`.
     pub fn new(own: ShardId, peers: Vec<mpsc::UnboundedSender<Envelope>>) -> Self {
-        let in_flight = peers.iter().map(|_| Cell::new(0)).collect();
+        let in_flight = peers.iter().map(|_| Default::default()).collect();
         Self(Rc::new(State {
             own,
             peers,
@@ -89,12 +125,18 @@ impl Mesh {
 
     /// Requests of this shard that wait for a reply.
     pub fn in_flight(&self) -> usize {
-        self.0.in_flight.iter().map(Cell::get).sum()
+        self.0.in_flight.iter().flatten().map(Cell::get).sum()
     }
 
     /// Asks a shard (this one too: the message then goes through its own inbox like any other).
     pub async fn call(&self, to: ShardId, request: Request) -> Result<Reply, Failure> {
-        let in_flight = &self.0.in_flight[to.0 as usize];
+        self.send(to, request)?.await.map_err(|_| gone(to))
+    }
+
+    /// Sends a request at once; the reply arrives in what is given back. An `Err` has sent nothing.
+    pub fn send(&self, to: ShardId, request: Request) -> Result<oneshot::Receiver<Reply>, Failure> {
+        let kind = Kind::of(&request);
+        let in_flight = self.in_flight_of(to, kind);
         if in_flight.get() >= REQUESTS_IN_FLIGHT_MAX {
             return Err(Failure {
                 code: Code::ResourceExhausted,
@@ -108,7 +150,7 @@ impl Mesh {
         let call = self.0.next_call.get();
         self.0.next_call.set(call + 1);
         let (sender, receiver) = oneshot::channel();
-        self.0.waiting.borrow_mut().insert(call, sender);
+        self.0.waiting.borrow_mut().insert(call, (kind, sender));
         in_flight.set(in_flight.get() + 1);
         // The credit comes back with the reply even if the caller went away meanwhile (`pump`).
         let envelope = Envelope { from: self.0.own, call, body: Body::Request(request) };
@@ -117,7 +159,11 @@ impl Mesh {
             in_flight.set(in_flight.get() - 1);
             return Err(gone(to));
         }
-        receiver.await.map_err(|_| gone(to))
+        Ok(receiver)
+    }
+
+    fn in_flight_of(&self, to: ShardId, kind: Kind) -> &Cell<usize> {
+        &self.0.in_flight[to.0 as usize][kind as usize]
     }
 
     /// The inbound pump: hands replies to their callers and each request to `serve`, which must answer through the [`Responder`].
@@ -138,16 +184,11 @@ impl Mesh {
                     Responder { own: self.0.own, to: self.0.peers[from.0 as usize].clone(), call },
                 ),
                 Body::Reply(reply) => {
-                    let in_flight = &self.0.in_flight[from.0 as usize];
-                    in_flight.set(
-                        in_flight
-                            .get()
-                            .checked_sub(1)
-                            .expect("a reply answers one request of ours"),
-                    );
-                    if let Some(waiting) = self.0.waiting.borrow_mut().remove(&call) {
-                        let _ = waiting.send(reply); // the caller may have gone away; its credit is back all the same
-                    }
+                    let waiting = self.0.waiting.borrow_mut().remove(&call);
+                    let (kind, waiting) = waiting.expect("a reply answers one request of ours");
+                    let in_flight = self.in_flight_of(from, kind);
+                    in_flight.set(in_flight.get() - 1);
+                    let _ = waiting.send(reply); // the caller may have gone away; its credit is back all the same
                 }
             }
         }
@@ -184,10 +225,84 @@ fn gone(shard: ShardId) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use engine::tenant::TENANT_ANONYMOUS;
     use futures_executor::block_on;
+    use futures_util::future::{poll_immediate, select};
+    use proto::rpc::append::{
+        AppendReply, AppendRequest, RateReply, RateRequest, ReplayReply, ReplayRequest,
+    };
 
     use super::*;
     use crate::http::turns::Turns;
+
+    fn append() -> Request {
+        Request::Append(AppendRequest {
+            tenant: TENANT_ANONYMOUS.to_owned(),
+            service_name: "checkout".to_owned(),
+            split: 0,
+            origin: 1,
+            seq: 1,
+            receive_time_ms: 0,
+            labels: Default::default(),
+            naming: None,
+            profile: Default::default(),
+        })
+    }
+
+    fn rate() -> Request {
+        let tenant = TENANT_ANONYMOUS.to_owned();
+        Request::Rate(RateRequest { tenant, bytes: 1, settle: false })
+    }
+
+    fn answer(request: &Request) -> Reply {
+        match request {
+            Request::Append(_) => Reply::Append(AppendReply::Stored),
+            Request::Replay(_) => Reply::Replay(ReplayReply::Done),
+            Request::Rate(_) => Reply::Rate(RateReply::Granted),
+            other => panic!("nobody here asks {other:?}"),
+        }
+    }
+
+    /// One shard that talks to itself, and its inbox.
+    fn alone() -> (Mesh, Inbox) {
+        let (peers, mut inboxes) = queues(1);
+        (Mesh::new(ShardId(0), peers), inboxes.remove(0))
+    }
+
+    /// Pushes used the credits of recovery up; a refused replay ended the process.
+    #[test]
+    fn pushes_use_up_no_credit_of_replays_rates_and_metrics() {
+        let (mesh, _inbox) = alone();
+        let pushes: Vec<_> =
+            (0..REQUESTS_IN_FLIGHT_MAX).map(|_| mesh.send(ShardId(0), append())).collect();
+        assert!(pushes.iter().all(Result::is_ok));
+        let failure = mesh.send(ShardId(0), append()).unwrap_err();
+        assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, "mesh_full"));
+        for request in
+            [Request::Replay(ReplayRequest { records: Vec::new() }), rate(), Request::Metrics]
+        {
+            assert!(mesh.send(ShardId(0), request.clone()).is_ok(), "{request:?}");
+        }
+        assert_eq!(mesh.in_flight(), REQUESTS_IN_FLIGHT_MAX + 3);
+    }
+
+    #[test]
+    fn a_caller_that_goes_away_leaves_its_credit_to_the_reply() {
+        let (mesh, inbox) = alone();
+        let mut call = Box::pin(mesh.call(ShardId(0), append()));
+        assert!(block_on(poll_immediate(call.as_mut())).is_none());
+        drop(call);
+        assert_eq!(mesh.in_flight(), 1, "the request is with the other shard all the same");
+        // The next answer comes behind the one nobody waits for.
+        let turns = Turns::default();
+        let pumped = mesh.pump(&turns, inbox, |request, responder| {
+            let reply = answer(&request);
+            responder.reply(reply);
+        });
+        let next = mesh.call(ShardId(0), rate());
+        block_on(select(Box::pin(next), Box::pin(pumped)));
+        assert_eq!(mesh.in_flight(), 0);
+    }
 
     /// A full inbox was once served in one poll of milliseconds.
     #[test]
