@@ -6,7 +6,7 @@
 use super::RecordError;
 use super::field::{Cursor, put_text, put_varint, text_len, varint_len};
 use crate::labels::LabelSet;
-use crate::profile::{Admission, Outcome};
+use crate::profile::{Admission, Outcome, PIPELINE_VERSION};
 
 /// Bit of the flags byte: truncated Go stacks were mended.
 const FLAG_GO_FIXES: u8 = 1;
@@ -51,6 +51,9 @@ pub(super) fn read_admission(cursor: &mut Cursor<'_>) -> Result<Admission, Recor
     let at = cursor.at();
     let pipeline_version = u16::try_from(cursor.varint("pipeline version")?)
         .map_err(|_| RecordError::Varint { field: "pipeline version", at })?;
+    if pipeline_version > PIPELINE_VERSION {
+        return Err(RecordError::Pipeline { found: pipeline_version });
+    }
     let time_ns = i64::from_le_bytes(cursor.array("profile time")?);
     let stacktrace_depth_max = cursor.varint_u32("stack depth limit")?;
     let symbol_bytes_max = cursor.varint_u32("symbol length limit")?;

@@ -32,16 +32,6 @@ pub(super) struct GroupHeader {
     pub(super) records_count: u32,
 }
 
-/// What stands where a group may begin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum GroupBlock {
-    Header(GroupHeader),
-    /// A sound header of another version.
-    Version(u16),
-    /// Nothing, a torn write, or damage.
-    Invalid,
-}
-
 /// A group while it is filled: records are encoded straight behind the header's place, checksummed while they are in cache.
 #[derive(Debug)]
 pub struct GroupBuffer {
@@ -113,19 +103,19 @@ impl GroupBuffer {
 }
 
 impl GroupHeader {
-    /// Reads the header at the front of `bytes`, which may be shorter than one.
-    pub(super) fn decode(bytes: &[u8]) -> GroupBlock {
+    /// The header at the front of `bytes`, which may be shorter than one: `None` for nothing, a torn write or damage. Another
+    /// version is damage too: the segment's header names the version of all its groups, and a client's bytes may name any.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.len() < GROUP_HEADER_BYTES || bytes[..4] != GROUP_MAGIC {
-            return GroupBlock::Invalid;
+            return None;
         }
         if u32::from_le_bytes(word(bytes, 4)) != crc32c::crc32c(&bytes[8..GROUP_HEADER_BYTES]) {
-            return GroupBlock::Invalid;
+            return None;
         }
-        let version = u16::from_le_bytes(word(bytes, 8));
-        if version != WAL_VERSION {
-            return GroupBlock::Version(version);
+        if u16::from_le_bytes(word(bytes, 8)) != WAL_VERSION {
+            return None;
         }
-        GroupBlock::Header(Self {
+        Some(Self {
             payload_crc: u32::from_le_bytes(word(bytes, 12)),
             payload_bytes: u32::from_le_bytes(word(bytes, 16)),
             records_count: u32::from_le_bytes(word(bytes, 20)),

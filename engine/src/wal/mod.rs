@@ -35,8 +35,8 @@ pub use replay::{
 };
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentBlock, SegmentHeader};
 
-/// Version of the format, in every header. Magic, version and checksum keep their places in all versions, so that a reader
-/// can tell a newer log from a damaged one.
+/// Version of the format, in every header. Magic, version and checksum of a segment's header keep their places in all
+/// versions, so that a reader can tell a newer log from a damaged one.
 pub const WAL_VERSION: u16 = 1;
 
 /// Groups begin at multiples of this and are padded to it: the unit of direct I/O.

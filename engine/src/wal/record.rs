@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::admission::{admission_len, put_admission, read_admission};
 use super::field::{Cursor, put_text, put_varint, text_len, varint_len};
-use crate::profile::Admission;
+use crate::profile::{Admission, PIPELINE_VERSION};
 use crate::tenant::{PartitionKey, TenantId};
 
 /// First byte of the body of a record that holds a profile.
@@ -81,6 +81,14 @@ pub enum RecordError {
         field: &'static str,
         /// Offset of the text in the body.
         at: usize,
+    },
+    /// Its decisions were made by rules that this program does not know: a newer version left the log.
+    #[error(
+        "pipeline version is {found}, this program knows {PIPELINE_VERSION} at most: a newer version left the log"
+    )]
+    Pipeline {
+        /// The version it names.
+        found: u16,
     },
     /// Labels out of order, an outcome that isn't one, …
     #[error("{field} at byte {at} breaks a rule of its encoding")]

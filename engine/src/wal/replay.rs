@@ -17,7 +17,7 @@ mod error;
 use bytes::Bytes;
 
 use super::BLOCK_BYTES;
-use super::group::{GROUP_HEADER_BYTES, GroupBlock, GroupHeader, RECORD_LENGTH_BYTES};
+use super::group::{GROUP_HEADER_BYTES, GroupHeader, RECORD_LENGTH_BYTES};
 use super::segment::{SEGMENT_HEADER_BYTES, SegmentBlock, SegmentHeader};
 
 pub use error::ReplayError;
@@ -264,7 +264,7 @@ impl Replay {
     /// Looks for the next group where it must stand.
     fn group(&mut self, place: Place) -> Result<Option<ReadRange>, ReplayError> {
         let header = match self.bytes_at(place, GROUP_HEADER_BYTES) {
-            Ok(bytes) => match self.own_group(place, &bytes)? {
+            Ok(bytes) => match self.own_group(place, &bytes) {
                 Some(header) => header,
                 None => return Ok(self.leave(place)),
             },
@@ -293,21 +293,15 @@ impl Replay {
         Ok(None)
     }
 
-    /// The header of a group of this log and segment, if one stands in `bytes`.
-    fn own_group(&self, place: Place, bytes: &[u8]) -> Result<Option<GroupHeader>, ReplayError> {
+    /// The header of a group of this log and segment, if one stands in `bytes`. Checksums have no key, and a profile's bytes
+    /// may lie at any place: nothing of a header is believed, not even that it is one, unless it bears the log's secret number.
+    fn own_group(&self, place: Place, bytes: &[u8]) -> Option<GroupHeader> {
         let segment = self.files[place.file].number;
-        match GroupHeader::decode(bytes) {
-            GroupBlock::Header(header)
-                if self.log_id.is_none_or(|log_id| header.place.log_id == log_id)
-                    && header.place.segment == segment =>
-            {
-                Ok(Some(header))
-            }
-            GroupBlock::Header(_) | GroupBlock::Invalid => Ok(None),
-            GroupBlock::Version(found) => {
-                Err(ReplayError::Version { segment, offset: place.offset, found })
-            }
-        }
+        // Without a sound segment header no group was ever written: any that is found then is damage.
+        GroupHeader::decode(bytes).filter(|header| {
+            self.log_id.is_none_or(|log_id| header.place.log_id == log_id)
+                && header.place.segment == segment
+        })
     }
 
     #[cfg(feature = "planted-bugs")]
@@ -402,7 +396,7 @@ impl Replay {
     fn check_behind(&self, end: Place, place: Place, block: &[u8]) -> Result<(), ReplayError> {
         let found_lsn = match SegmentHeader::decode(block) {
             SegmentBlock::Header(header) if place.offset == 0 => Some(header.first_lsn),
-            _ => self.own_group(place, block)?.map(|header| header.place.first_lsn),
+            _ => self.own_group(place, block).map(|header| header.place.first_lsn),
         };
         match found_lsn {
             Some(found_lsn) => Err(ReplayError::Damaged {

@@ -129,7 +129,7 @@ pub enum RecoveryError {
         source: ReplayError,
     },
     /// A record does not read.
-    #[error("record {lsn} of {path} is damaged: {source}")]
+    #[error("record {lsn} of {path} cannot be read: {source}")]
     Record {
         /// Directory of the log.
         path: String,
@@ -139,7 +139,7 @@ pub enum RecoveryError {
         source: RecordError,
     },
     /// An owner found that a record is not what a log's writer writes.
-    #[error("a record of {path} is damaged: {text}")]
+    #[error("a record of {path} cannot be read: {text}")]
     Refused {
         /// Directory of the log.
         path: String,

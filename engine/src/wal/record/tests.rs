@@ -65,6 +65,16 @@ fn a_record_without_labels_outcomes_or_bytes_reads_back() {
     assert_eq!(Record::decode(&encode(&record)).unwrap(), record);
 }
 
+/// Decisions of a newer pipeline were read as if this one had made them.
+#[test]
+fn decisions_of_a_newer_pipeline_are_refused() {
+    let mut record = sample();
+    record.admission.pipeline_version = PIPELINE_VERSION + 1;
+    let error = Record::decode(&encode(&record)).unwrap_err();
+    assert_eq!(error, RecordError::Pipeline { found: PIPELINE_VERSION + 1 });
+    assert!(error.to_string().contains("a newer version left the log"), "{error}");
+}
+
 #[test]
 fn a_body_cut_anywhere_before_the_profile_is_refused() {
     let record = sample();

@@ -352,6 +352,49 @@ fn stale_groups_and_bytes_of_clients_never_pass_for_groups_of_the_log() {
     assert_eq!(log.lsns().0.len(), 24);
 }
 
+/// A profile may hold blocks that look like headers of groups and segments, checksums included. In a group that a crash cut
+/// they lay where the log ends; one that named another version made every later start refuse the log.
+#[test]
+fn headers_that_a_client_made_up_do_not_keep_a_cut_log_from_ending() {
+    let (mut log, _) = LogImage::sample();
+    log.files.truncate(3);
+    let used = log.files[2].len() - 5 * BLOCK_BYTES;
+    log.files[2].truncate(used);
+    let mut forged = Vec::new();
+    for version in [0, WAL_VERSION, WAL_VERSION + 1, u16::MAX] {
+        let next = record(24, 10);
+        let mut buffer = GroupBuffer::with_capacity(0);
+        buffer.push(&next.as_ref(), next.as_ref().encoded_len());
+        let place = GroupPlace { log_id: LOG_ID + 1, segment: 3, first_lsn: 25 };
+        let mut group = buffer.finish(place);
+        group[8..10].copy_from_slice(&version.to_le_bytes());
+        let crc = crc32c::crc32c(&group[8..GROUP_HEADER_BYTES]);
+        group[4..8].copy_from_slice(&crc.to_le_bytes());
+        forged.extend(group);
+        let (run, shard) = (RUN, SHARD);
+        let header = SegmentHeader { run, shard, log_id: LOG_ID + 1, segment: 4, first_lsn: 24 };
+        let mut header = header.encode();
+        header[8..10].copy_from_slice(&version.to_le_bytes());
+        let crc = crc32c::crc32c(&header[..64]);
+        header[64..68].copy_from_slice(&crc.to_le_bytes());
+        forged.extend(header);
+    }
+    // The profile is written such that its blocks are blocks of the file.
+    let mut profile = record(24, 0);
+    let overhead = GROUP_HEADER_BYTES + RECORD_LENGTH_BYTES + profile.as_ref().encoded_len();
+    profile.profile = [vec![7; BLOCK_BYTES - overhead], forged].concat().into();
+    let mut buffer = GroupBuffer::with_capacity(0);
+    buffer.push(&profile.as_ref(), profile.as_ref().encoded_len());
+    let group = buffer.finish(GroupPlace { log_id: LOG_ID, segment: 3, first_lsn: 24 });
+    let start = log.files[2].len();
+    log.files[2].extend(&group);
+    assert_eq!(log.replay().0.len(), 24, "whole, it is the log's last record");
+    // The group's first sector was lost: the look behind the end finds the profile's blocks.
+    log.files[2][start..start + 512].fill(0);
+    let (lsns, end) = log.lsns();
+    assert_eq!((lsns.len(), end.unwrap().torn), (23, Some((3, start as u64))));
+}
+
 #[test]
 fn a_gap_of_lsn_is_refused() {
     let mut log = LogImage::new();
