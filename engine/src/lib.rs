@@ -7,6 +7,7 @@
 
 pub mod byte_size;
 pub mod flamegraph;
+pub mod gzip;
 pub mod hash;
 pub mod head;
 pub mod ingest;

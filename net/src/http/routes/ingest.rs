@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use engine::gzip::has_magic;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{Request, StatusCode};
@@ -10,7 +11,6 @@ use hyper::body::Incoming;
 use super::{BODY_TOO_LARGE, run_in};
 use crate::http::app::{Api, HttpFailure, Upload, Writes};
 use crate::http::body::{self, BodyError};
-use crate::http::gzip;
 use crate::http::reply::{self, Reply};
 use crate::http::server::Server;
 use crate::http::tenant_header::tenant_of_write;
@@ -52,7 +52,7 @@ where
                 query: head.uri.query().unwrap_or_default(),
                 content_type: header(&head, CONTENT_TYPE.as_str()),
                 gzip_encoded: header(&head, CONTENT_ENCODING.as_str()) == "gzip"
-                    && gzip::has_magic(&joined.bytes),
+                    && has_magic(&joined.bytes),
                 body: joined.bytes,
             };
             server.api.writes().ingest(tenant, upload).await
