@@ -1,8 +1,9 @@
-//! The simulator's seeds: pushes that enter at the distributor's admission, crashes, torn and lost writes, failing syncs, slow
-//! and full disks, clock jumps, restarts with another number of shards.
+//! The simulator's seeds: pushes that enter at the distributor's admission, clients that go away, limits that are met, crashes,
+//! torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
 //!
-//! Checked after every start: acknowledged ⊆ readable, everything exactly once (an unanswered push 0 or 1 times), what was
-//! recovered once stays, totals equal an oracle that shares no code with the product; and the same seed leaves the same trace.
+//! Checked after every start and while pushes are taken: acknowledged ⊆ readable, everything exactly once (a refused push 0
+//! times, one in doubt or unanswered 0 or 1 times), what was recovered once stays, totals equal an oracle that shares no code
+//! with the product; and the same seed leaves the same trace.
 //!
 //! ```text
 //! cargo test -p net --test sim                                    200 fixed seeds, one fresh, every planted bug
@@ -161,7 +162,8 @@ fn add(sums: &mut Report, report: Report) {
     sums.runs += report.runs;
     sums.profiles += report.profiles;
     sums.acknowledged += report.acknowledged;
-    sums.failed += report.failed;
+    sums.refused += report.refused;
+    sums.in_doubt += report.in_doubt;
     sums.unanswered += report.unanswered;
     sums.recovered_unasked += report.recovered_unasked;
     sums.sealed += report.sealed;
@@ -170,10 +172,10 @@ fn add(sums: &mut Report, report: Report) {
 }
 
 fn told(report: Report) -> String {
-    let Report { runs, profiles, acknowledged, failed, unanswered, .. } = report;
+    let Report { runs, profiles, acknowledged, refused, in_doubt, unanswered, .. } = report;
     let Report { recovered_unasked, segments, sealed, starved, .. } = report;
     format!(
-        "{runs} runs, {profiles} profiles: {acknowledged} acknowledged, {failed} failed, {unanswered} unanswered, \
-         {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end"
+        "{runs} runs, {profiles} profiles: {acknowledged} acknowledged, {refused} refused, {in_doubt} in doubt, \
+         {unanswered} unanswered, {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end"
     )
 }

@@ -18,6 +18,7 @@ use net::runtime::{Class, Clock, Rand, Spawn};
 use net::shard::{Shard, ShardSettings};
 use net::wal::recovery::Share;
 use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
+use proto::rpc::append::ReplayRequest;
 use proto::rpc::select::{MatchOp, MatcherText, SelectReply, SelectRequest, Selection, TreePart};
 use proto::rpc::{Reply, Request};
 use ulid::Ulid;
@@ -28,11 +29,13 @@ use super::profile::{COLUMNS, Stack};
 pub(crate) const NODE: NodeId = NodeId(0);
 
 /// How a node is started.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Start {
     pub(crate) shards: u16,
     pub(crate) ack: Ack,
     pub(crate) chunk_bytes_max: usize,
+    pub(crate) limits: Limits,
+    pub(crate) memory_limit_bytes: u64,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -50,9 +53,9 @@ impl Node {
         let unix_ms = first.unix_ms() as u64;
         let run = new_ulid(&first, unix_ms);
         let (peers, inboxes) = mesh::queues(start.shards);
-        let budget = Budget::new(1 << 40, start.shards);
+        let budget = Budget::new(start.memory_limit_bytes, start.shards);
         let readiness = Readiness::new(start.shards);
-        let limits = Arc::new(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let limits = Arc::new(start.limits);
         let failures = Rc::new(RefCell::new(Vec::new()));
         let settings = Settings {
             segment_bytes: SEGMENT_BYTES_MIN,
@@ -110,6 +113,21 @@ impl Node {
             // A sealed log says so; everything acknowledged is synced all the same.
             let _ = world.complete(rt, closed).expect("closing ends");
         }
+    }
+
+    /// Waits until the ingesters have done what they were sent before, also for clients that went away.
+    pub(crate) fn settle(&self, world: &World) -> Result<(), String> {
+        let (rt, shard) = &self.shards[0];
+        let mesh = shard.mesh().clone();
+        let settled = async move {
+            for shard in mesh.shards() {
+                // An ingester takes its jobs in order, and this one is none.
+                let nothing = Request::Replay(ReplayRequest { records: Vec::new() });
+                mesh.call(shard, nothing).await.map_err(|failure| failure.message)?;
+            }
+            Ok(())
+        };
+        world.complete(rt, settled).ok_or("an ingester never settles")?
     }
 
     /// Reads the totals of every place through the shards' side of queries.

@@ -17,8 +17,10 @@ pub(crate) enum Answer {
     None,
     /// 200.
     Acknowledged,
-    /// An error.
-    Failed,
+    /// An error that says the profile was not taken.
+    Refused,
+    /// An error behind which it may have been stored: the log failed, or another profile of the same push did.
+    InDoubt,
 }
 
 /// One profile a client sent.
@@ -42,7 +44,8 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    /// Holds what was read in a run against what was pushed.
+    /// Holds what was read in a run, at its start or while it takes pushes, against what was pushed: an acknowledged profile is
+    /// there once, a refused one is not, and one in doubt or unanswered is there once or not at all.
     pub(crate) fn check(&mut self, run: u64, read: &BTreeMap<Place, Totals>) -> Result<(), String> {
         let mut present = Vec::new();
         for number in 0..self.pushed.len() {
@@ -55,6 +58,7 @@ impl Oracle {
                     return Err(format!("{who} was there after a restart and is lost"));
                 }
                 (0, ..) => {}
+                (1, Answer::Refused, _) => return Err(format!("{who} is there all the same")),
                 (1, _, true) => {
                     pushed.recovered |= pushed.run < run;
                     present.push(number);

@@ -1,17 +1,21 @@
-//! One seed's life of a node: starts, pushes, faults, and the ways a run may end; checked after every start.
+//! One seed's life of a node: starts, pushes, faults, and the ways a run may end; checked after every start, and now and then
+//! before an end.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use engine::limits::Limits;
 use engine::planted::Bug;
 use engine::tenant::TenantId;
+use futures_util::future::{Either, select};
 use net::component::distributor::PushedProfile;
 use net::runtime::sim::{DiskFaults, Sim, World};
 use net::runtime::{Class, Clock, Spawn};
 use net::shard::Shard;
-use net::wal::{Ack, SEGMENT_BYTES_MIN};
+use net::wal::{Ack, IN_DOUBT, SEGMENT_BYTES_MIN};
 
 use super::node::{NODE, Node, Start};
 use super::oracle::{Answer, Oracle, Place, Pushed};
@@ -19,9 +23,13 @@ use super::profile::{Content, Form, encode};
 
 const TENANTS: [&str; 2] = ["anonymous", "team-b"];
 const SERVICES: [&str; 3] = ["checkout", "search", "billing"];
-const CLIENTS_MAX: u64 = 8;
+const CLIENTS_MAX: u64 = 16;
 /// A client that was refused comes again after this long: agents do not hammer either.
 const BACKOFF: Duration = Duration::from_millis(100);
+/// A client that goes away does so within this time of its push: before, during and after the sync of an ordinary disk.
+const PATIENCE_OF_CLIENT: Duration = Duration::from_millis(4);
+/// Memory of a node that has enough.
+const MEMORY_BYTES: u64 = 1 << 40;
 /// Virtual time a recovery or a last push may take. Slow disks included; a node that needs longer hangs.
 const PATIENCE: Duration = Duration::from_mins(10);
 
@@ -32,7 +40,8 @@ pub(crate) struct Report {
     pub(crate) runs: u64,
     pub(crate) profiles: u64,
     pub(crate) acknowledged: u64,
-    pub(crate) failed: u64,
+    pub(crate) refused: u64,
+    pub(crate) in_doubt: u64,
     pub(crate) unanswered: u64,
     /// Profiles whose client heard no good news and that are there all the same.
     pub(crate) recovered_unasked: u64,
@@ -90,7 +99,8 @@ impl Scenario {
         // Some faults are there from the start, most begin later.
         let early = random.chance(200);
         world.set_disk_faults(NODE, if early { faults } else { DiskFaults::default() });
-        let node = self.start();
+        let (limits, memory_limit_bytes) = self.draw_limits();
+        let node = self.start(limits, memory_limit_bytes);
         let clients = Clients::start(self, &node);
         if random.chance(300) {
             // Ends while recovery runs, or shortly behind it.
@@ -112,6 +122,10 @@ impl Scenario {
                 world.set_disk_faults(NODE, DiskFaults::default());
                 world.run_for(Duration::from_millis(1_500));
             }
+            if node.recovered() == Some(Ok(())) && random.chance(600) {
+                self.check(&node, &clients)?;
+                world.run_for(Duration::from_micros(random.below(60_000)));
+            }
         }
         clients.stop();
         self.end(node);
@@ -121,7 +135,7 @@ impl Scenario {
     /// A healthy node: everything is there, and it takes and keeps a push.
     fn last_run(&mut self) -> Result<(), String> {
         self.world.set_disk_faults(NODE, DiskFaults::default());
-        let node = self.start();
+        let node = self.start(no_rate_limit(), MEMORY_BYTES);
         let clients = Clients::start(self, &node);
         self.recovery(&node)?;
         self.check(&node, &clients)?;
@@ -133,7 +147,7 @@ impl Scenario {
         .map_err(|()| "a healthy node acknowledges nothing".to_owned())?;
         clients.stop();
         self.end(node);
-        let node = self.start();
+        let node = self.start(no_rate_limit(), MEMORY_BYTES);
         let clients = Clients::start(self, &node);
         self.recovery(&node)?;
         self.check(&node, &clients)?;
@@ -142,11 +156,27 @@ impl Scenario {
         Ok(())
     }
 
-    fn start(&mut self) -> Node {
+    fn start(&mut self, limits: Limits, memory_limit_bytes: u64) -> Node {
         self.report.runs += 1;
         let shards = self.world.random().between(1, 4) as u16;
         let Self { ack, chunk_bytes_max, bug, .. } = *self;
-        Node::start(&self.world, Start { shards, ack, chunk_bytes_max, bug })
+        let start = Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, bug };
+        Node::start(&self.world, start)
+    }
+
+    /// Limits that some pushes meet, and memory that some fill.
+    fn draw_limits(&self) -> (Limits, u64) {
+        let random = self.world.random();
+        let mut limits = no_rate_limit();
+        if random.chance(200) {
+            limits.max_profile_size_bytes = random.between(1_000, 10_000) as usize;
+        }
+        if random.chance(200) {
+            limits.ingestion_rate_mb = random.between(1, 10) as f64 / 10.0;
+            limits.ingestion_burst_size_mb = 0.1;
+        }
+        let small = random.chance(200);
+        (limits, if small { random.between(100 << 10, 4 << 20) } else { MEMORY_BYTES })
     }
 
     fn recovery(&self, node: &Node) -> Result<(), String> {
@@ -173,6 +203,7 @@ impl Scenario {
         clients.paused.set(true);
         self.wait(|| clients.under_way.get() == 0)
             .map_err(|()| "a push is never answered".to_owned())?;
+        node.settle(&self.world)?;
         let places: Vec<Place> = TENANTS
             .iter()
             .flat_map(|tenant| SERVICES.map(|service| ((*tenant).to_owned(), service.to_owned())))
@@ -242,7 +273,8 @@ impl Scenario {
             trace: self.world.trace_hash(),
             profiles: oracle.pushed.len() as u64,
             acknowledged: count(Answer::Acknowledged),
-            failed: count(Answer::Failed),
+            refused: count(Answer::Refused),
+            in_doubt: count(Answer::InDoubt),
             unanswered: count(Answer::None),
             recovered_unasked: oracle
                 .pushed
@@ -252,6 +284,10 @@ impl Scenario {
             ..self.report
         }
     }
+}
+
+fn no_rate_limit() -> Limits {
+    Limits { ingestion_rate_mb: 0.0, ..Limits::default() }
 }
 
 /// The clients of one run of the node.
@@ -311,17 +347,36 @@ impl Client {
             let profiles = self.draw_push(tenant);
             let numbers = first..first + profiles.len();
             let tenant = TenantId::parse(tenant).expect("a legal id");
-            let answer = match self.shard.distributor().push_profiles(&tenant, profiles).await {
-                Ok(()) => Answer::Acknowledged,
-                Err(_) => Answer::Failed,
-            };
+            let answer = self.push(&tenant, profiles).await;
             for pushed in &mut self.oracle.borrow_mut().pushed[numbers] {
                 pushed.answer = answer;
             }
             under_way.set(under_way.get() - 1);
-            if answer == Answer::Failed {
+            if matches!(answer, Answer::Refused | Answer::InDoubt) {
                 self.rt.sleep(BACKOFF).await;
             }
+        }
+    }
+
+    /// Pushes and waits for the answer, or goes away before it is there.
+    async fn push(&self, tenant: &TenantId, profiles: Vec<PushedProfile>) -> Answer {
+        let alone = profiles.len() == 1;
+        let push = pin!(self.shard.distributor().push_profiles(tenant, profiles));
+        let outcome = if self.world.random().chance(100) {
+            let patience_us = PATIENCE_OF_CLIENT.as_micros() as u64;
+            let patience = Duration::from_micros(self.world.random().below(patience_us));
+            match select(push, pin!(self.rt.sleep(patience))).await {
+                Either::Left((outcome, _)) => outcome,
+                Either::Right(_) => return Answer::None,
+            }
+        } else {
+            push.await
+        };
+        match outcome {
+            Ok(()) => Answer::Acknowledged,
+            // The other profiles of a push that failed may be stored.
+            Err(failure) if alone && failure.reason != IN_DOUBT => Answer::Refused,
+            Err(_) => Answer::InDoubt,
         }
     }
 
@@ -332,7 +387,8 @@ impl Client {
             return vec![self.draw(tenant, Form::Cut)];
         }
         let form = || if random.chance(500) { Form::Gzip } else { Form::Plain };
-        (0..random.between(1, 3)).map(|_| self.draw(tenant, form())).collect()
+        let profiles_count = if random.chance(600) { 1 } else { random.between(2, 3) };
+        (0..profiles_count).map(|_| self.draw(tenant, form())).collect()
     }
 
     /// Draws a profile and tells the oracle of it.
