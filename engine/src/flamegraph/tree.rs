@@ -130,6 +130,13 @@ impl Tree {
         &self.values
     }
 
+    /// Heap bytes, about: nodes with what finds them, and names at 32 bytes beside their header.
+    pub fn bytes_held(&self) -> usize {
+        const NODE: usize = size_of::<(u32, u32)>() + size_of::<i64>() + 8;
+        const NAME: usize = size_of::<String>() + 32 + 8;
+        self.len() * NODE + self.names.as_slice().len() * NAME
+    }
+
     /// As it travels.
     pub fn into_part(self) -> TreePart {
         let (parents, name_ids) = self.nodes.into_vec().into_iter().unzip();

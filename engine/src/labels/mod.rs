@@ -7,9 +7,11 @@ mod selector;
 mod validate;
 
 pub use label_set::{DisplayPairs, LabelSet};
-pub use matcher::{Matcher, PatternError};
+pub use matcher::{Compilation, Matcher, PatternCheck, PatternError};
 pub use quote::Quoted;
-pub use selector::{MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector};
+pub use selector::{
+    MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector, parse_selector_within,
+};
 pub use validate::{validate, validate_distinct};
 
 /// Labels with a meaning of their own (api.md §1.3.1).

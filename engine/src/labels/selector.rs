@@ -7,12 +7,13 @@
 //! string   = "…" | '…' with Go's escapes | `…` raw
 //! ```
 //! A name (before the braces, or a lone string in them) is a matcher on `__name__`; before the braces it may hold colons, so
-//! that `/pyroscope/render` can put a profile type id there. Not here: what a matcher means ([`super::Matcher`]).
+//! that `/pyroscope/render` can put a profile type id there. Patterns are checked, not compiled: that is the
+//! shards' part. Not here: what a matcher means ([`super::Matcher`]).
 
-use proto::rpc::select::MatchOp;
+use proto::rpc::select::{MatchOp, MatcherText};
 
-use super::{Matcher, name};
-use crate::labels::matcher::PatternError;
+use super::name;
+use crate::labels::matcher::{PatternCheck, PatternError};
 
 /// Longest selector, bytes: far above what a person or a dashboard writes, far below what is worth parsing.
 pub const SELECTOR_BYTES_MAX: usize = 256 << 10;
@@ -51,7 +52,7 @@ pub enum SelectorError {
         /// Where its backslash is.
         at: usize,
     },
-    /// A pattern that does not compile.
+    /// A pattern that is wrong or too costly.
     #[error("1:{at}: parse error: {source}")]
     Pattern {
         /// Where the matcher starts.
@@ -70,11 +71,19 @@ pub enum SelectorError {
 }
 
 /// Parses a selector; `{}` is no matcher at all, which everything satisfies.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
+pub fn parse_selector(text: &str) -> Result<Vec<MatcherText>, SelectorError> {
+    parse_selector_within(text, &mut PatternCheck::default())
+}
+
+/// Parses one of several selectors whose patterns share a budget.
+pub fn parse_selector_within(
+    text: &str,
+    patterns: &mut PatternCheck,
+) -> Result<Vec<MatcherText>, SelectorError> {
     if text.len() > SELECTOR_BYTES_MAX {
         return Err(SelectorError::TooLarge { limit: SELECTOR_BYTES_MAX, unit: "bytes" });
     }
-    let mut parser = Parser { text, at: 0, matchers: Vec::new() };
+    let mut parser = Parser { text, at: 0, matchers: Vec::new(), patterns };
     parser.selector()?;
     Ok(parser.matchers)
 }
@@ -82,7 +91,8 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, SelectorError> {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
-    matchers: Vec<Matcher>,
+    matchers: Vec<MatcherText>,
+    patterns: &'a mut PatternCheck,
 }
 
 impl Parser<'_> {
@@ -177,7 +187,9 @@ impl Parser<'_> {
         if self.matchers.len() == MATCHERS_MAX {
             return Err(SelectorError::TooLarge { limit: MATCHERS_MAX, unit: "matchers" });
         }
-        let matcher = Matcher::new(label, op, value)
+        let matcher = MatcherText { name: label, op, value };
+        self.patterns
+            .check(&matcher)
             .map_err(|source| SelectorError::Pattern { at: start + 1, source })?;
         self.matchers.push(matcher);
         Ok(())

@@ -74,6 +74,11 @@ impl PartExport {
         if until == self.values.len() { Step::Done } else { Step::More }
     }
 
+    /// Number of nodes that it looks at.
+    pub fn nodes_count(&self) -> usize {
+        self.rows.len()
+    }
+
     /// The part, once [`PartExport::step`] was done.
     pub fn finish(self) -> ProfilePart {
         assert!(self.copied_up_to == self.values.len(), "a part is taken when it is whole");

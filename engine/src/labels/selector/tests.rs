@@ -3,7 +3,7 @@ use MatchOp::{Equal, NotEqual, NotRegex, Regex};
 
 fn parsed(text: &str) -> Vec<(String, MatchOp, String)> {
     let matchers = parse_selector(text).unwrap_or_else(|e| panic!("{text}: {e}"));
-    matchers.iter().map(|m| (m.text().name.clone(), m.text().op, m.text().value.clone())).collect()
+    matchers.into_iter().map(|m| (m.name, m.op, m.value)).collect()
 }
 
 #[test]

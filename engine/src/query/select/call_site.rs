@@ -33,6 +33,11 @@ impl CallSite {
         self.matched.clear();
     }
 
+    /// Heap bytes that grow with the tree.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.matched.capacity() * size_of::<u32>()
+    }
+
     /// Looks at some more of the first `nodes_count` nodes.
     pub(super) fn step(&mut self, symbols: &Symbols, nodes_count: usize) -> Step {
         if self.is_everywhere() {

@@ -8,79 +8,109 @@ use super::{Head, Presence, Row, Series, SeriesId, Sink};
 use crate::labels::LabelSet;
 use crate::profile::Step;
 
+/// Names, values or sets put in order in a step at most, some 100 ns each.
+const STEP_FOUND_MAX: usize = 4 << 10;
+
+/// Heap bytes of a text in a collection, beside its own: its header, and what the collection adds.
+const TEXT_BYTES: usize = 40;
+
 /// Collects what is asked of the labels of series in range.
 #[derive(Debug)]
 pub(super) struct Labels {
     found: Found,
     /// Series of the head being visited that may have a row in range.
     unsure: BTreeSet<SeriesId>,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 enum Found {
     /// Distinct sets, of these names only (all where there are none).
     Sets {
+        /// Sorted.
         names: Vec<String>,
         sets: BTreeSet<Vec<(String, String)>>,
+        ordered: Vec<Vec<(String, String)>>,
     },
-    Names(BTreeSet<String>),
-    Values {
-        name: String,
-        values: BTreeSet<String>,
-    },
+    /// Distinct names, or distinct values of one label.
+    Texts { values_of: Option<String>, texts: BTreeSet<String>, ordered: Vec<String> },
 }
 
 impl Labels {
-    pub(super) fn sets(names: Vec<String>) -> Self {
-        Self::new(Found::Sets { names, sets: BTreeSet::new() })
+    pub(super) fn sets(mut names: Vec<String>) -> Self {
+        names.sort();
+        Self::new(Found::Sets { names, sets: BTreeSet::new(), ordered: Vec::new() })
     }
 
     pub(super) fn names() -> Self {
-        Self::new(Found::Names(BTreeSet::new()))
+        Self::texts(None)
     }
 
     pub(super) fn values(name: String) -> Self {
-        Self::new(Found::Values { name, values: BTreeSet::new() })
+        Self::texts(Some(name))
+    }
+
+    fn texts(values_of: Option<String>) -> Self {
+        Self::new(Found::Texts { values_of, texts: BTreeSet::new(), ordered: Vec::new() })
     }
 
     fn new(found: Found) -> Self {
-        Self { found, unsure: BTreeSet::new() }
+        Self { found, unsure: BTreeSet::new(), bytes: 0 }
     }
 }
 
 impl Found {
-    /// Adds a series; copies only what is new.
-    fn add(&mut self, labels: &LabelSet) {
+    /// Adds a series; copies only what is new. Gives the heap bytes added.
+    fn add(&mut self, labels: &LabelSet) -> usize {
+        let mut bytes = 0;
         match self {
-            Self::Sets { names, sets } => {
-                let named = |name: &str| names.is_empty() || names.iter().any(|n| n == name);
+            Self::Sets { names, sets, .. } => {
+                let named = |name: &str| {
+                    names.is_empty() || names.binary_search_by(|n| n.as_str().cmp(name)).is_ok()
+                };
                 let kept = labels.iter().filter(|(name, _)| named(name));
                 let set: Vec<_> = kept.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
-                sets.insert(set);
+                let texts = set.iter().flat_map(|(n, v)| [n.len(), v.len()]);
+                let held = TEXT_BYTES + texts.map(|len| len + TEXT_BYTES).sum::<usize>();
+                bytes = if sets.insert(set) { held } else { 0 };
             }
-            Self::Names(found) => {
+            Self::Texts { values_of: None, texts, .. } => {
                 for (name, _) in labels.iter() {
-                    if !found.contains(name) {
-                        found.insert(name.to_owned());
+                    if !texts.contains(name) {
+                        texts.insert(name.to_owned());
+                        bytes += name.len() + TEXT_BYTES;
                     }
                 }
             }
-            Self::Values { name, values } => {
+            Self::Texts { values_of: Some(name), texts, .. } => {
                 if let Some(value) = labels.get(name)
-                    && !values.contains(value)
+                    && !texts.contains(value)
                 {
-                    values.insert(value.to_owned());
+                    texts.insert(value.to_owned());
+                    bytes += value.len() + TEXT_BYTES;
                 }
             }
         }
+        bytes
     }
+}
+
+/// Moves the least elements behind those that are there.
+fn put_in_order<T: Ord>(from: &mut BTreeSet<T>, into: &mut Vec<T>) -> Step {
+    for _ in 0..STEP_FOUND_MAX {
+        match from.pop_first() {
+            Some(least) => into.push(least),
+            None => return Step::Done,
+        }
+    }
+    Step::More
 }
 
 impl Sink for Labels {
     fn series(&mut self, id: SeriesId, series: &Series, presence: Presence) -> bool {
         match presence {
             Presence::Sure => {
-                self.found.add(&series.labels);
+                self.bytes += self.found.add(&series.labels);
                 false
             }
             Presence::Unsure => self.unsure.insert(id),
@@ -89,7 +119,7 @@ impl Sink for Labels {
 
     fn row(&mut self, head: &Head, row: &Row<'_>) -> usize {
         if self.unsure.remove(&row.series) {
-            self.found.add(&head.series()[row.series.0 as usize].labels);
+            self.bytes += self.found.add(&head.series()[row.series.0 as usize].labels);
         }
         0
     }
@@ -103,11 +133,28 @@ impl Sink for Labels {
         Step::Done
     }
 
+    fn series_cost(&self) -> usize {
+        match self.found {
+            Found::Sets { .. } => 64, // a look-up of every label, and two copies of those asked for
+            Found::Texts { .. } => 16,
+        }
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.bytes
+    }
+
+    fn settle(&mut self) -> Step {
+        match &mut self.found {
+            Found::Sets { sets, ordered, .. } => put_in_order(sets, ordered),
+            Found::Texts { texts, ordered, .. } => put_in_order(texts, ordered),
+        }
+    }
+
     fn reply(self: Box<Self>) -> SelectReply {
         match self.found {
-            Found::Sets { sets, .. } => SelectReply::Series(sets.into_iter().collect()),
-            Found::Names(names) => SelectReply::Names(names.into_iter().collect()),
-            Found::Values { values, .. } => SelectReply::Names(values.into_iter().collect()),
+            Found::Sets { ordered, .. } => SelectReply::Series(ordered),
+            Found::Texts { ordered, .. } => SelectReply::Names(ordered),
         }
     }
 }

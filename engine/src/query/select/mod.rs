@@ -17,20 +17,23 @@ mod profile;
 mod stats;
 mod tree;
 
-use proto::rpc::select::{MatcherText, SelectReply, SelectRequest, Selection};
+use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::rpc::{Code, Failure};
 
 use crate::hash::HashSecret;
 use crate::head::{Cursor, Head, Heads, Row, Series, SeriesId};
-use crate::labels::Matcher;
+use crate::labels::{Compilation, Matcher};
 use crate::profile::Step;
 use crate::tenant::{PartitionKey, TenantId};
 
 /// Values read in a step at most, 5–10 ns each. (A step ends at a row's end: it may read one row of 16,000 more.)
 const STEP_VALUES_MAX: usize = 64 << 10;
 
-/// Series looked at in a step at most; each is asked every matcher, 10–500 ns each.
+/// Series looked at in a step at most.
 const STEP_SERIES_MAX: usize = 512;
+
+/// What looking at the series of a step may cost, about 20 ns each: every series is asked every matcher.
+const STEP_SERIES_COST_MAX: usize = 16 << 10;
 
 /// Heads looked at in a step at most.
 const STEP_HEADS_MAX: usize = 64;
@@ -49,7 +52,7 @@ pub struct Select {
 /// Which series and rows are wanted.
 #[derive(Debug)]
 struct Filter {
-    matchers: Vec<Matcher>,
+    matchers: Compilation,
     from_ns: i64,
     until_ns: i64,
 }
@@ -79,7 +82,22 @@ trait Sink: std::fmt::Debug {
         Step::Done
     }
 
-    /// The answer, behind all heads.
+    /// What a matching series costs, in the unit of [`crate::labels::Matcher::cost`].
+    fn series_cost(&self) -> usize {
+        1
+    }
+
+    /// Heap bytes that grow with the data, about.
+    fn bytes_held(&self) -> usize {
+        0
+    }
+
+    /// Behind all heads, in steps: makes the answer ready.
+    fn settle(&mut self) -> Step {
+        Step::Done
+    }
+
+    /// The answer, once settled.
     fn reply(self: Box<Self>) -> SelectReply;
 }
 
@@ -111,7 +129,8 @@ enum Phase {
 }
 
 impl Select {
-    /// Prepares a read. Fails where a tenant, a matcher or a label is not what the querier would send.
+    /// Prepares a read. Fails where a tenant or a step is not what the querier would send; matchers are compiled in the first
+    /// steps, for that takes a while.
     pub fn new(request: SelectRequest, secret: &HashSecret) -> Result<Self, Failure> {
         let (selection, sink): (Selection, Box<dyn Sink>) = match request {
             SelectRequest::Series { selection, label_names } => {
@@ -152,7 +171,7 @@ impl Select {
             tenant: None,
             after: None,
             filter: Filter {
-                matchers: compiled(selection.matchers)?,
+                matchers: Compilation::new(selection.matchers),
                 from_ns: selection.start_ms.saturating_mul(1_000_000),
                 until_ns: selection.end_ms.saturating_mul(1_000_000).saturating_add(999_999),
             },
@@ -163,24 +182,46 @@ impl Select {
 
     /// Reads some more, well under a millisecond; the answer when nothing is left.
     pub fn step(&mut self, heads: &Heads) -> Option<SelectReply> {
+        match self.filter.matchers.step() {
+            Ok(Step::Done) => {}
+            Ok(Step::More) => return None,
+            Err(error) => {
+                let failure = invalid(format!("parsing label selector: {error}"));
+                return Some(SelectReply::Failed(failure));
+            }
+        }
+        let mut series_left = self.series_a_step();
         for _ in 0..STEP_HEADS_MAX {
             if self.visit.is_none() && !self.find_head(heads) {
+                if self.sink.settle() == Step::More {
+                    return None;
+                }
                 let nothing: Box<dyn Sink> = Box::new(stats::Stats::default());
                 return Some(std::mem::replace(&mut self.sink, nothing).reply());
             }
             let Some(visit) = &mut self.visit else { continue };
             let head = heads.get(&visit.key).expect("heads stay while the shard lives");
-            let looked_at = head.series().len();
-            if visit.step(head, &self.filter, self.sink.as_mut()) == Step::More {
+            if visit.step(head, &self.filter, self.sink.as_mut(), &mut series_left) == Step::More {
                 return None;
             }
             let read_rows = visit.any_wanted;
             self.after = self.visit.take().map(|visit| visit.key);
-            if read_rows || looked_at > STEP_SERIES_MAX / 8 {
+            if read_rows || series_left == 0 {
                 return None;
             }
         }
         None
+    }
+
+    /// Heap bytes of what the read has gathered, about: its dense sums, and what it will answer.
+    pub fn bytes_held(&self) -> usize {
+        self.sink.bytes_held()
+    }
+
+    fn series_a_step(&self) -> usize {
+        let matchers = self.filter.matchers.matchers().iter();
+        let cost = self.sink.series_cost() + matchers.map(Matcher::cost).sum::<usize>();
+        (STEP_SERIES_COST_MAX / cost.max(1)).clamp(1, STEP_SERIES_MAX)
     }
 
     /// Goes to the next head, of the next tenant if need be; `false` behind the last.
@@ -207,10 +248,18 @@ impl Select {
 }
 
 impl Visit {
-    fn step(&mut self, head: &Head, filter: &Filter, sink: &mut dyn Sink) -> Step {
+    /// Goes on; looks at no more than `series_left` series, and takes from that those it looked at.
+    fn step(
+        &mut self,
+        head: &Head,
+        filter: &Filter,
+        sink: &mut dyn Sink,
+        series_left: &mut usize,
+    ) -> Step {
         match &mut self.phase {
             Phase::Series => {
-                let until = head.series().len().min(self.wanted.len() + STEP_SERIES_MAX);
+                let until = head.series().len().min(self.wanted.len() + *series_left);
+                *series_left -= until - self.wanted.len();
                 for at in self.wanted.len()..until {
                     let series = &head.series()[at];
                     let wanted = filter
@@ -264,7 +313,7 @@ impl Filter {
         if series.rows_count == 0
             || series.time_ns_max < self.from_ns
             || series.time_ns_min > self.until_ns
-            || !self.matchers.iter().all(|m| m.matches(series.labels.get(m.name())))
+            || !self.matchers.matchers().iter().all(|m| m.matches(series.labels.get(m.name())))
         {
             return None;
         }
@@ -272,11 +321,6 @@ impl Filter {
         let sure = within.contains(&series.time_ns_min) || within.contains(&series.time_ns_max);
         Some(if sure { Presence::Sure } else { Presence::Unsure })
     }
-}
-
-fn compiled(matchers: Vec<MatcherText>) -> Result<Vec<Matcher>, Failure> {
-    let matchers = matchers.into_iter().map(Matcher::from_text);
-    matchers.collect::<Result<Vec<_>, _>>().map_err(|error| invalid(error.to_string()))
 }
 
 fn invalid(message: String) -> Failure {

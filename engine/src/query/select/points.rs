@@ -8,6 +8,9 @@ use super::call_site::CallSite;
 use super::{Head, Presence, Row, Series, SeriesId, Sink};
 use crate::profile::Step;
 
+/// Points put in order in a step at most, some 50 ns each.
+const STEP_POINTS_MAX: usize = 8 << 10;
+
 /// Grid points, Unix milliseconds: the point at `t` stands for `(t - step, t]`, the first one for all before it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Grid {
@@ -43,6 +46,18 @@ pub(super) struct Points {
     points: Vec<Vec<(i64, i64, u64)>>,
     /// By series of the head being visited.
     group_of: Vec<usize>,
+    entries_count: usize,
+    settling: Option<Settling>,
+    parts: Vec<PointsPart>,
+}
+
+/// The group whose points are being put in order.
+#[derive(Debug)]
+struct Settling {
+    labels: Vec<(String, String)>,
+    group: usize,
+    merged: BTreeMap<i64, (i64, u64)>,
+    ordered: Vec<(i64, i64, u64)>,
 }
 
 impl Points {
@@ -56,6 +71,9 @@ impl Points {
             groups: BTreeMap::new(),
             points: Vec::new(),
             group_of: Vec::new(),
+            entries_count: 0,
+            settling: None,
+            parts: Vec::new(),
         }
     }
 }
@@ -101,7 +119,10 @@ impl Sink for Points {
                 last.1 = last.1.saturating_add(sum);
                 last.2 += 1;
             }
-            _ => points.push((point, sum, 1)),
+            _ => {
+                points.push((point, sum, 1));
+                self.entries_count += 1;
+            }
         }
         read
     }
@@ -112,24 +133,55 @@ impl Sink for Points {
         Step::Done
     }
 
-    fn reply(mut self: Box<Self>) -> SelectReply {
-        let mut parts = Vec::with_capacity(self.groups.len());
-        for (labels, group) in self.groups {
-            let points = &mut self.points[group];
-            points.sort_by_key(|(time, ..)| *time);
-            points.dedup_by(|later, first| {
-                let same = later.0 == first.0;
-                if same {
-                    first.1 = first.1.saturating_add(later.1);
-                    first.2 += later.2;
-                }
-                same
-            });
-            if !points.is_empty() {
-                parts.push(PointsPart { labels, points: std::mem::take(points) });
+    fn series_cost(&self) -> usize {
+        4 + 2 * self.group_by.len()
+    }
+
+    fn bytes_held(&self) -> usize {
+        self.call_site.bytes_held() + self.entries_count * size_of::<(i64, i64, u64)>()
+    }
+
+    /// Rows of several heads and late ones are not in order: groups are put in order one by one, and large ones piece by piece.
+    fn settle(&mut self) -> Step {
+        let mut left = STEP_POINTS_MAX;
+        loop {
+            let Some(settling) = &mut self.settling else {
+                let Some((labels, group)) = self.groups.pop_first() else { return Step::Done };
+                let (merged, ordered) = (BTreeMap::new(), Vec::new());
+                self.settling = Some(Settling { labels, group, merged, ordered });
+                continue;
+            };
+            left = settling.step(&mut self.points[settling.group], left);
+            if left == 0 {
+                return Step::More;
+            }
+            let Settling { labels, ordered, .. } = self.settling.take().expect("it just ended");
+            if !ordered.is_empty() {
+                self.parts.push(PointsPart { labels, points: ordered });
             }
         }
-        SelectReply::Points(parts)
+    }
+
+    fn reply(self: Box<Self>) -> SelectReply {
+        SelectReply::Points(self.parts)
+    }
+}
+
+impl Settling {
+    /// Takes at most `left` steps from entries to ordered points; gives those left, 0 unless the group is done.
+    fn step(&mut self, entries: &mut Vec<(i64, i64, u64)>, mut left: usize) -> usize {
+        let from = entries.len().saturating_sub(left);
+        left -= entries.len() - from;
+        for (time, sum, count) in entries.drain(from..) {
+            let point = self.merged.entry(time).or_default();
+            *point = (point.0.saturating_add(sum), point.1 + count);
+        }
+        while left > 0 {
+            left -= 1; // the last one pays for the group
+            let Some((time, (sum, count))) = self.merged.pop_first() else { break };
+            self.ordered.push((time, sum, count));
+        }
+        left
     }
 }
 
@@ -147,5 +199,35 @@ mod tests {
         );
         let huge = Grid { start_ms: i64::MIN, step_ms: i64::MAX, end_ms: i64::MAX };
         assert_eq!(huge.point_of(i64::MAX), None);
+    }
+
+    /// All points of all groups were sorted in one step: a million rows held the shard for tens of milliseconds.
+    #[test]
+    fn points_are_put_in_order_some_at_a_time() {
+        let grid = Grid { start_ms: 0, step_ms: 1, end_ms: i64::MAX };
+        let mut points = Points::new(grid, Vec::new(), Vec::new());
+        let entries = 5 * STEP_POINTS_MAX as i64;
+        for group in 0..4 {
+            let label = ("l".to_owned(), group.to_string());
+            points.groups.insert(vec![label], group);
+            // Two heads one after the other, and a third with nothing.
+            let times = (0..entries).chain(entries / 2..entries);
+            points.points.push(if group == 3 {
+                Vec::new()
+            } else {
+                times.map(|time| (time, i64::MAX / 2 + 1, 1)).collect()
+            });
+        }
+        let mut steps = 1;
+        while points.settle() == Step::More {
+            steps += 1;
+        }
+        assert!(steps > 3 * 5, "{steps} steps");
+        let SelectReply::Points(parts) = Box::new(points).reply() else { unreachable!() };
+        assert_eq!(parts.len(), 3, "a group without points is none");
+        let once = (0..entries / 2).map(|time| (time, i64::MAX / 2 + 1, 1));
+        let twice = (entries / 2..entries).map(|time| (time, i64::MAX, 2));
+        let expected: Vec<_> = once.chain(twice).collect();
+        assert!(parts.iter().all(|part| part.points == expected));
     }
 }

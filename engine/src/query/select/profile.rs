@@ -20,6 +20,8 @@ pub(super) struct Profiles {
     /// Whether a row of the head being visited was read: no row and no value are told apart by who asks.
     has_rows: bool,
     parts: Vec<ProfilePart>,
+    /// Nodes of all parts.
+    part_nodes: usize,
 }
 
 impl Profiles {
@@ -31,6 +33,7 @@ impl Profiles {
             export: None,
             has_rows: false,
             parts: Vec::new(),
+            part_nodes: 0,
         }
     }
 }
@@ -74,11 +77,19 @@ impl Sink for Profiles {
         }
         let part = self.export.take().expect("it was just stepped").finish();
         if std::mem::take(&mut self.has_rows) {
+            self.part_nodes += part.parents.len();
             self.parts.push(part);
         }
         self.call_site.reset();
         self.filtered = 0;
         Step::Done
+    }
+
+    fn bytes_held(&self) -> usize {
+        // A part has three columns of its nodes, and symbols of about their size; so has one that is being taken out.
+        let exporting = self.export.as_ref().map_or(0, PartExport::nodes_count);
+        (self.values.len() * size_of::<i64>() + self.call_site.bytes_held())
+            + (exporting + self.part_nodes) * 2 * (4 + 4 + 8)
     }
 
     fn reply(self: Box<Self>) -> SelectReply {

@@ -161,6 +161,13 @@ impl Sink for FunctionTree {
         Step::Done
     }
 
+    fn bytes_held(&self) -> usize {
+        self.values.len() * size_of::<i64>()
+            + self.projected.len() * size_of::<u32>()
+            + self.call_site.bytes_held()
+            + self.tree.bytes_held()
+    }
+
     fn reply(self: Box<Self>) -> SelectReply {
         SelectReply::Tree(self.tree.into_part())
     }

@@ -59,8 +59,7 @@ impl<'a> Params<'a> {
         let text = self.get(query).ok_or_else(|| refused(format!("{query:?} is required")))?;
         let parsed = parse_selector(text)
             .map_err(|error| refused(format!("failed to parse {query:?}: {error}")))?;
-        let (names, matchers): (Vec<_>, Vec<_>) =
-            parsed.iter().map(engine::labels::Matcher::text).partition(|m| m.name == name::NAME);
+        let (names, matchers): (Vec<_>, Vec<_>) = parsed.iter().partition(|m| m.name == name::NAME);
         let profile_type = names
             .last()
             .ok_or_else(|| refused(format!("{query:?} must contain a profile-type selection")))?;

@@ -1,7 +1,7 @@
 //! What a request asks for, checked: range, profile type, selector. The order of checks is Pyroscope's, for clients match on
 //! the text of the first failure.
 
-use engine::labels::{Matcher, parse_selector};
+use engine::labels::{PatternCheck, parse_selector, parse_selector_within};
 use engine::profile_type::ProfileType;
 use engine::query::Range;
 use engine::tenant::TenantId;
@@ -148,9 +148,8 @@ pub(super) fn matchers_of_type(
     selector: &str,
     profile_type: &ProfileType,
 ) -> Result<Vec<MatcherText>, Failure> {
-    let parsed = parse_selector(selector)
+    let mut matchers = parse_selector(selector)
         .map_err(|error| refused(format!("parsing label selector {selector:?}: {error}")))?;
-    let mut matchers = texts(&parsed);
     matchers.push(MatcherText {
         name: engine::labels::name::PROFILE_TYPE.to_owned(),
         op: MatchOp::Equal,
@@ -162,23 +161,19 @@ pub(super) fn matchers_of_type(
 /// The matchers of several selectors, all of which must hold.
 pub(super) fn matchers_of_all(selectors: &[String]) -> Result<Vec<MatcherText>, Failure> {
     check_names("matchers", selectors)?;
-    let mut matchers = Vec::new();
+    let (mut matchers, mut patterns) = (Vec::new(), PatternCheck::default());
     for selector in selectors {
-        let parsed = parse_selector(selector).map_err(|error| {
+        let parsed = parse_selector_within(selector, &mut patterns).map_err(|error| {
             refused(format!(
                 "parsing label selector: failed to parse label selector {selector:?}: {error}"
             ))
         })?;
-        matchers.extend(texts(&parsed));
+        matchers.extend(parsed);
         if matchers.len() > engine::labels::MATCHERS_MAX {
             return Err(refused("parsing label selector: too many matchers"));
         }
     }
     Ok(matchers)
-}
-
-fn texts(matchers: &[Matcher]) -> Vec<MatcherText> {
-    matchers.iter().map(|matcher| matcher.text().clone()).collect()
 }
 
 /// Whatever is wrong with a request.
