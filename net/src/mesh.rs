@@ -18,6 +18,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::{Arc, Weak};
 
 use engine::route::ShardId;
 use futures_channel::{mpsc, oneshot};
@@ -39,7 +40,8 @@ pub struct Envelope {
 
 #[derive(Debug)]
 enum Body {
-    Request(Request),
+    /// Beside it what lives as long as somebody waits for the reply; `None` where that is not told.
+    Request(Request, Option<Weak<()>>),
     Reply(Reply),
 }
 
@@ -129,12 +131,24 @@ impl Mesh {
     }
 
     /// Asks a shard (this one too: the message then goes through its own inbox like any other).
+    ///
+    /// Dropping the call tells the shard that nobody waits any more ([`Responder::is_abandoned`]).
     pub async fn call(&self, to: ShardId, request: Request) -> Result<Reply, Failure> {
-        self.send(to, request)?.await.map_err(|_| gone(to))
+        let waits = Arc::new(());
+        self.send_for(to, request, Some(Arc::downgrade(&waits)))?.await.map_err(|_| gone(to))
     }
 
     /// Sends a request at once; the reply arrives in what is given back. An `Err` has sent nothing.
     pub fn send(&self, to: ShardId, request: Request) -> Result<oneshot::Receiver<Reply>, Failure> {
+        self.send_for(to, request, None)
+    }
+
+    fn send_for(
+        &self,
+        to: ShardId,
+        request: Request,
+        asker: Option<Weak<()>>,
+    ) -> Result<oneshot::Receiver<Reply>, Failure> {
         let kind = Kind::of(&request);
         let in_flight = self.in_flight_of(to, kind);
         if in_flight.get() >= REQUESTS_IN_FLIGHT_MAX {
@@ -153,7 +167,7 @@ impl Mesh {
         self.0.waiting.borrow_mut().insert(call, (kind, sender));
         in_flight.set(in_flight.get() + 1);
         // The credit comes back with the reply even if the caller went away meanwhile (`pump`).
-        let envelope = Envelope { from: self.0.own, call, body: Body::Request(request) };
+        let envelope = Envelope { from: self.0.own, call, body: Body::Request(request, asker) };
         if self.0.peers[to.0 as usize].unbounded_send(envelope).is_err() {
             self.0.waiting.borrow_mut().remove(&call);
             in_flight.set(in_flight.get() - 1);
@@ -179,10 +193,10 @@ impl Mesh {
             // A full queue holds thousands of messages.
             rt.yield_if_needed().await;
             match body {
-                Body::Request(request) => serve(
-                    request,
-                    Responder { own: self.0.own, to: self.0.peers[from.0 as usize].clone(), call },
-                ),
+                Body::Request(request, asker) => {
+                    let to = self.0.peers[from.0 as usize].clone();
+                    serve(request, Responder { own: self.0.own, to, call, asker });
+                }
                 Body::Reply(reply) => {
                     let waiting = self.0.waiting.borrow_mut().remove(&call);
                     let (kind, waiting) = waiting.expect("a reply answers one request of ours");
@@ -201,9 +215,15 @@ pub struct Responder {
     own: ShardId,
     to: mpsc::UnboundedSender<Envelope>,
     call: u64,
+    asker: Option<Weak<()>>,
 }
 
 impl Responder {
+    /// Whether nobody waits for the reply any more. It is to be sent all the same: the asker's shard counts it.
+    pub fn is_abandoned(&self) -> bool {
+        self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
+    }
+
     /// Answers.
     pub fn reply(self, reply: Reply) {
         // A peer that is gone needs no answer: the process is stopping.
@@ -309,7 +329,7 @@ mod tests {
     fn a_pump_gives_way_between_the_messages_of_a_full_inbox() {
         let (peers, mut inboxes) = queues(1);
         for call in 0..100 {
-            let body = Body::Request(Request::Metrics);
+            let body = Body::Request(Request::Metrics, None);
             peers[0].unbounded_send(Envelope { from: ShardId(0), call, body }).unwrap();
         }
         peers[0].close_channel();

@@ -28,7 +28,8 @@ use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
 use crate::wal::recovery::{self, Progress, RecoveryError, Share};
 
-/// Reads that one shard works on at a time; more are refused with 429. Each holds dense sums as long as the largest head's tree.
+/// Reads that one shard works on at a time; more are refused with 429. What each holds
+/// (dense sums as long as the largest head's tree, mostly) is in the memory budget.
 const SELECTS_MAX: usize = 256;
 
 /// How often open chunks are looked at for their age.
@@ -221,26 +222,43 @@ impl<R: Runtime> Shard<R> {
             return responder.reply(Reply::Select(SelectReply::Failed(failure)));
         }
         self.selects.set(running + 1);
-        let shard = Rc::clone(self);
+        let running = Running(Rc::clone(self));
         self.rt.spawn(Class::Query, async move {
-            let reply = shard.run_select(request).await;
-            shard.selects.set(shard.selects.get() - 1);
+            let reply = running.0.run_select(request, &responder).await;
+            drop(running);
             responder.reply(Reply::Select(reply));
         });
     }
 
-    async fn run_select(&self, request: SelectRequest) -> SelectReply {
+    /// Works on a read until it is done, or nobody waits for it any more, or it is over what memory is left.
+    pub(crate) async fn run_select(
+        &self,
+        request: SelectRequest,
+        responder: &Responder,
+    ) -> SelectReply {
         let mut select = match Select::new(request, &self.secret) {
             Ok(select) => select,
             Err(failure) => return SelectReply::Failed(failure),
         };
-        loop {
+        let (mut held, mut held_bytes) = (self.budget.hold(0), 0);
+        while !responder.is_abandoned() {
             let reply = select.step(&self.heads.borrow());
             if let Some(reply) = reply {
                 return reply;
             }
+            let bytes = select.bytes_held() as u64;
+            if let Err(failure) = self.budget.admit(bytes.saturating_sub(held_bytes)) {
+                return SelectReply::Failed(failure);
+            }
+            drop(held);
+            (held, held_bytes) = (self.budget.hold(bytes), bytes);
             self.rt.yield_if_needed().await;
         }
+        SelectReply::Failed(Failure {
+            code: Code::Canceled,
+            reason: "",
+            message: "the read was given up by who asked for it".to_owned(),
+        })
     }
 
     #[expect(clippy::infinite_loop, reason = "it ends with the shard's executor")]
@@ -285,5 +303,15 @@ impl<R: Runtime> Shard<R> {
         });
         samples.extend(self.more_metrics.borrow().iter().flat_map(|source| source()));
         samples
+    }
+}
+
+/// One read that the shard works on.
+struct Running<R: Runtime>(Rc<Shard<R>>);
+
+impl<R: Runtime> Drop for Running<R> {
+    fn drop(&mut self) {
+        let selects = &self.0.selects;
+        selects.set(selects.get() - 1);
     }
 }

@@ -6,9 +6,11 @@ use std::rc::Rc;
 
 use engine::head::HeadOptions;
 use engine::route::ShardId;
+use futures_util::future::poll_immediate;
 use prost::Message;
 use proto::pprof;
 use proto::rpc::Code;
+use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::types::{Location, StackTraceSelector, TimeSeriesAggregationType};
 use serde_json::Value;
 
@@ -37,6 +39,7 @@ struct Node {
     shards: Vec<Rc<Shard<Sim>>>,
     querier: Rc<Querier<Sim>>,
     readiness: Readiness,
+    budgets: Vec<ShardBudget>,
     t0_ms: i64,
 }
 
@@ -62,6 +65,7 @@ impl Node {
         let (peers, inboxes) = mesh::queues(SHARDS);
         let mut runtimes = Vec::new();
         let mut shards = Vec::new();
+        let budgets: Vec<_> = (0..SHARDS).map(|id| budget.of_shard(ShardId(id))).collect();
         for (id, inbox) in (0..SHARDS).zip(inboxes) {
             let rt = world.shard(NodeId(0), id);
             let settings = Settings { segment_bytes: 1 << 20, ..Settings::default() };
@@ -69,7 +73,7 @@ impl Node {
                 world.complete(&rt, Log::create(rt.clone(), 1, id, settings)).unwrap().unwrap();
             let settings = ShardSettings {
                 limits: Arc::clone(&limits),
-                budget: budget.of_shard(ShardId(id)),
+                budget: budgets[usize::from(id)].clone(),
                 heads: HeadOptions { chunk_bytes_max: 512, ..HeadOptions::default() },
                 origin: 1 + u128::from(id),
                 readiness: readiness.clone(),
@@ -83,11 +87,11 @@ impl Node {
             word += 5;
             word
         });
-        let own_budget = budget.of_shard(ShardId(0));
+        let own_budget = budgets[0].clone();
         let querier =
             Querier::new(runtimes[0].clone(), shards[0].mesh().clone(), limits, secret, own_budget);
         let t0_ms = runtimes[0].unix_ms() / 15_000 * 15_000 - 900_000;
-        Self { querier: Rc::new(querier), world, runtimes, shards, readiness, t0_ms }
+        Self { querier: Rc::new(querier), world, runtimes, shards, readiness, budgets, t0_ms }
     }
 
     fn ms(&self, seconds: f64) -> i64 {
@@ -714,4 +718,80 @@ fn long_lists_of_names_are_refused_before_a_shard_sees_them() {
             |q: Rc<Querier<Sim>>, t| async move { q.series(t, NameCharset::Utf8, request).await };
         assert_eq!(node.ask("t", ask).unwrap_err().message, text);
     }
+}
+
+/// A request that a shard has taken from the mesh, and the call that waits for it.
+async fn asked(rt: &Sim) -> (mesh::Responder, impl Future<Output = ()>) {
+    let (peers, mut inboxes) = mesh::queues(1);
+    let own = Mesh::new(ShardId(0), peers);
+    let (calling, pumping, rt) = (own.clone(), own, rt.clone());
+    let mut call = Box::pin(async move {
+        let _ = calling.call(ShardId(0), proto::rpc::Request::Metrics).await;
+    });
+    assert!(poll_immediate(&mut call).await.is_none(), "no reply yet");
+    let (taken, mut takes) = futures_channel::mpsc::unbounded();
+    let inbox = inboxes.remove(0);
+    let mut pump = Box::pin(async move {
+        pumping.pump(&rt, inbox, |_, responder| taken.unbounded_send(responder).unwrap()).await;
+    });
+    while poll_immediate(&mut pump).await.is_none() {
+        if let Ok(responder) = takes.try_recv() {
+            return (responder, call);
+        }
+    }
+    unreachable!("the mesh lives as long as its call")
+}
+
+fn tree_request() -> SelectRequest {
+    let selection = Selection {
+        tenants: vec!["t".to_owned()],
+        matchers: Vec::new(),
+        start_ms: 1,
+        end_ms: i64::MAX,
+    };
+    SelectRequest::Tree { selection, call_site: Vec::new() }
+}
+
+/// Dropping a question gave its slot back while every shard went on with a read that nobody waited for.
+#[test]
+fn a_shard_gives_up_a_read_that_nobody_waits_for() {
+    let node = Node::start();
+    node.push("t", &[("service_name", "a")], &[("main", [1, 10])], 0.0);
+    let (shard, rt) = (Rc::clone(&node.shards[0]), node.runtimes[0].clone());
+    node.run(async move {
+        let (responder, call) = asked(&rt).await;
+        let whole = shard.run_select(tree_request(), &responder).await;
+        assert!(matches!(whole, SelectReply::Tree(_)), "{whole:?}");
+        drop(call);
+        let given_up = shard.run_select(tree_request(), &responder).await;
+        let SelectReply::Failed(failure) = given_up else { panic!("it went on: {given_up:?}") };
+        assert_eq!(failure.code, Code::Canceled);
+    });
+}
+
+/// Reads held dense sums as long as a head's tree, 256 of them at a time, beside the memory limit.
+#[test]
+fn a_read_stays_within_the_memory_limit() {
+    let node = Node::start();
+    let stack: Vec<_> = (0..100).map(|i| format!("f{i}")).collect();
+    node.push("t", &[("service_name", "a")], &[(stack.join(";").as_str(), [1, 10])], 0.0);
+    let owner = usize::from(engine::route::shard_of("t", "a", 0, 2).0);
+    let budget = node.budgets[owner].clone();
+    let left = budget.budget().limit_bytes() - budget.budget().accounted_bytes();
+    let read = |spare: u64| {
+        let (shard, rt) = (Rc::clone(&node.shards[owner]), node.runtimes[owner].clone());
+        let before = budget.budget().accounted_bytes();
+        let held = budget.hold(left - spare);
+        let reply = node.run(async move {
+            let (responder, _call) = asked(&rt).await;
+            shard.run_select(tree_request(), &responder).await
+        });
+        drop(held);
+        assert_eq!(budget.budget().accounted_bytes(), before, "what was held is given back");
+        reply
+    };
+    let refused = read(100 * 8);
+    let SelectReply::Failed(failure) = refused else { panic!("it was let through: {refused:?}") };
+    assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, "memory_limit"));
+    assert!(matches!(read(64 << 10), SelectReply::Tree(_)));
 }
