@@ -245,6 +245,8 @@ fn gone(shard: ShardId) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use engine::tenant::TENANT_ANONYMOUS;
     use futures_executor::block_on;
     use futures_util::future::{poll_immediate, select};
@@ -263,7 +265,7 @@ mod tests {
             origin: 1,
             seq: 1,
             receive_time_ms: 0,
-            labels: Default::default(),
+            labels: Arc::default(),
             naming: None,
             profile: Default::default(),
         })

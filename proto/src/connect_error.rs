@@ -116,11 +116,37 @@ impl Failure {
     pub fn to_json(&self) -> Vec<u8> {
         to_json(self.code, &self.message)
     }
+
+    /// The same with a message of at most [`FAILURE_MESSAGE_BYTES_MAX`] bytes or so. A message may quote what a client sent, and
+    /// that may be as long as a body.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        let bytes = self.message.len();
+        if bytes > FAILURE_MESSAGE_BYTES_MAX {
+            self.message.truncate(self.message.floor_char_boundary(FAILURE_MESSAGE_BYTES_MAX));
+            self.message += &format!("… ({bytes} bytes in all)");
+        }
+        self
+    }
 }
+
+/// Bytes of a failure's message that are kept: a label's name and value of the greatest default length (1 and 2 kB), quoted
+/// twice, and some other labels.
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_that_quotes_a_whole_body_is_cut_between_characters() {
+        let failure = |message| Failure { code: Code::Internal, reason: "", message };
+        let short = failure("é".repeat(FAILURE_MESSAGE_BYTES_MAX / 2));
+        assert_eq!(short.clone().shortened(), short);
+        let long = failure(format!("a{}", "é".repeat(1 << 20))).shortened().message;
+        assert!(long.starts_with("aéé") && long.ends_with("é… (2097153 bytes in all)"));
+        assert!(long.len() < FAILURE_MESSAGE_BYTES_MAX + 40);
+    }
 
     #[test]
     fn names_and_codes_are_one_to_one() {

@@ -12,7 +12,7 @@ pub use quote::Quoted;
 pub use selector::{
     MATCHERS_MAX, SELECTOR_BYTES_MAX, SelectorError, parse_selector, parse_selector_within,
 };
-pub use validate::{validate, validate_distinct};
+pub use validate::validate;
 
 /// Labels with a meaning of their own (api.md §1.3.1).
 #[expect(missing_docs, reason = "the constants are the names")]

@@ -55,21 +55,6 @@ pub fn validate(labels: &LabelSet, limits: &Limits) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that no label was pushed twice, which a [`LabelSet`] could not show any more.
-pub fn validate_distinct(pairs: &[(String, String)]) -> Result<(), Failure> {
-    let mut names: Vec<&str> = pairs
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, _)| name.as_str())
-        .collect();
-    names.sort_unstable();
-    let Some(twice) = names.windows(2).find(|two| two[0] == two[1]) else { return Ok(()) };
-    let labels = LabelSet::from_pairs(pairs.to_vec());
-    let message =
-        format!("profile with labels '{labels}' has duplicate label name: '{}'", twice[0]);
-    Err(refused("duplicate_label_names", message))
-}
-
 fn refused(reason: &'static str, message: String) -> Failure {
     Failure { code: Code::InvalidArgument, reason, message }
 }
@@ -130,21 +115,5 @@ mod tests {
         ] {
             assert_eq!(refusal(&pairs), (reason, message));
         }
-    }
-
-    #[test]
-    fn a_label_pushed_twice_is_refused_and_an_empty_one_does_not_count() {
-        let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
-            list.iter().map(|&(n, v)| (n.to_owned(), v.to_owned())).collect()
-        };
-        assert!(validate_distinct(&pairs(&[("a", ""), ("a", "1"), ("b", "2")])).is_ok());
-        let failure = validate_distinct(&pairs(&[("a", "1"), ("b", "2"), ("a", "3")])).unwrap_err();
-        assert_eq!(
-            (failure.reason, failure.message.as_str()),
-            (
-                "duplicate_label_names",
-                r#"profile with labels '{a="1", b="2"}' has duplicate label name: 'a'"#
-            )
-        );
     }
 }

@@ -3,10 +3,17 @@
 //! A push is split into its profiles; each goes unopened to the shard that owns (tenant, service) and is answered when its
 //! record is in the synced log. Good profiles are stored although the reply of the push is an error (partial success, as in
 //! Pyroscope). Generic over the runtime: the simulator enters here.
+//!
+//! What holds
+//! - Labels are looked at once a series, however many profiles it has, and only as many as [`SERIES_LABELS_MAX`].
+//! - A profile is a slice of the body it came in, so the body is accounted until the last profile of the push is answered by
+//!   its owner: also when the client has gone away meanwhile.
+//!
 //! Not here: what is inside a profile (`component::ingester`, at the owner); transport (`http`); formats (`engine::ingest`).
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+mod failures;
+mod numbers;
+
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,23 +26,34 @@ use engine::limits::Limits;
 use engine::profile::Step;
 use engine::route::{home_shard_of, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
+use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::push::PushRequest;
 use proto::rpc::append::{AppendReply, AppendRequest, IngestNaming, RateReply, RateRequest};
 use proto::rpc::{Code, Failure, Reply, Request};
 
-use crate::budget::ShardBudget;
+use self::failures::Failures;
+use self::numbers::{Fate, Numbers};
+use crate::budget::{Held, ShardBudget};
 use crate::component::write_counters::WriteCounters;
 use crate::http::{HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
-use crate::runtime::Runtime;
+use crate::runtime::{Class, Runtime};
 
 /// Profiles of one push under way at a time (Pyroscope's `push_max_concurrency`).
 const PUSH_CONCURRENCY_MAX: usize = 256;
 
 /// Profiles of one push: what is kept per profile must not outgrow the body that brought it.
 const PUSH_PROFILES_MAX: usize = 100_000;
+
+/// Labels of one series that are looked at: the owner refuses those above the tenant's limit (30) in Pyroscope's words, and
+/// quotes them all; a series with more than these is refused here, for a body has room for 131,072.
+const SERIES_LABELS_MAX: usize = 256;
+
+/// Bytes of one series' names and values: each of its profiles is checked against all of them. 30 labels of the greatest default
+/// lengths take 90 kB.
+const SERIES_LABEL_BYTES_MAX: usize = 128 << 10;
 
 /// Given to series without a `service_name`.
 const SERVICE_NAME_UNKNOWN: &str = "unknown_service";
@@ -49,18 +67,58 @@ pub struct Distributor<R: Runtime> {
     limits: Arc<Limits>,
     budget: ShardBudget,
     counters: Rc<WriteCounters>,
-    next_seq: RefCell<BTreeMap<PartitionKey, u64>>,
+    numbers: Rc<Numbers>,
 }
 
-/// One profile of a push, before routing.
+/// One series of a push, before routing.
 #[derive(Debug)]
-pub struct PushedProfile {
-    /// Labels of its series as pushed, in any order; shared by the profiles of one series.
-    pub labels: Rc<Vec<(String, String)>>,
+pub struct PushedSeries {
+    /// Labels as pushed, in any order.
+    pub labels: Vec<(String, String)>,
     /// How `/ingest` derives `__name__`; `None` for Push.
     pub naming: Option<IngestNaming>,
-    /// The pprof message, plain or gzip'd.
-    pub profile: Bytes,
+    /// pprof messages, plain or gzip'd.
+    pub profiles: Vec<Bytes>,
+}
+
+impl PushedSeries {
+    /// Bytes of names and values.
+    fn label_bytes(&self) -> usize {
+        self.labels.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
+/// Where the profiles of one series go, and under what labels.
+#[derive(Debug)]
+struct Route {
+    key: PartitionKey,
+    labels: Arc<Vec<(String, String)>>,
+    naming: Option<IngestNaming>,
+    label_bytes: u64,
+}
+
+/// The push that a profile belongs to.
+#[derive(Clone, Debug)]
+struct Push<'a> {
+    tenant: &'a TenantId,
+    /// Whether the rate was charged for all of it at once.
+    is_charged: bool,
+    /// Accounts its bytes until the last of its profiles is answered.
+    held: Rc<Vec<Held>>,
+}
+
+/// Sums over a push.
+#[derive(Clone, Copy, Debug, Default)]
+struct PushSize {
+    profiles: usize,
+    /// Profiles as received.
+    received_bytes: u64,
+    /// Profiles as they claim to be uncompressed.
+    claimed_bytes: u64,
+    /// Labels, once a profile, as rates are charged for them.
+    charged_label_bytes: u64,
+    /// Labels, as they are kept.
+    label_bytes: u64,
 }
 
 impl<R: Runtime> Distributor<R> {
@@ -73,117 +131,207 @@ impl<R: Runtime> Distributor<R> {
         budget: ShardBudget,
         counters: Rc<WriteCounters>,
     ) -> Self {
-        Self { rt, mesh, origin, limits, budget, counters, next_seq: RefCell::default() }
+        let numbers = Rc::new(Numbers::new(budget.clone()));
+        Self { rt, mesh, origin, limits, budget, counters, numbers }
     }
 
-    /// Stores the profiles of one push; the outcomes of those that failed are joined in order.
-    pub async fn push_profiles(
+    /// Stores the profiles of one push; the outcomes of those that failed are joined in order. `held` accounts the bytes that
+    /// the profiles are slices of.
+    pub async fn push_series(
         &self,
         tenant: &TenantId,
-        profiles: Vec<PushedProfile>,
+        series: Vec<PushedSeries>,
+        mut held: Vec<Held>,
     ) -> Result<(), Failure> {
-        if profiles.is_empty() {
+        let size = self.size_of(&series).await;
+        if size.profiles == 0 {
             return Err(refusal(Code::InvalidArgument, "", "no profiles received"));
         }
-        if profiles.len() > PUSH_PROFILES_MAX {
-            let count = profiles.len();
-            let text = format!("push holds {count} profiles, limit {PUSH_PROFILES_MAX}");
+        if size.profiles > PUSH_PROFILES_MAX {
+            let text = format!("push holds {} profiles, limit {PUSH_PROFILES_MAX}", size.profiles);
             return Err(refusal(Code::InvalidArgument, "profiles_limit", text));
         }
-        let sizes: Vec<u64> = profiles.iter().map(claimed_bytes).collect();
-        let batch_bytes: u64 =
-            profiles.iter().map(|pushed| claimed_profile_bytes(&pushed.profile)).sum();
-        let batch_limit = self.body_bytes_max();
-        if batch_limit > 0 && batch_bytes > batch_limit {
-            for pushed in &profiles {
-                self.counters.count_discarded(
-                    tenant.as_str(),
-                    "body_size_limit_exceeded",
-                    pushed.profile.len(),
-                );
+        let admitted = self.admit(size);
+        let is_charged = match admitted {
+            // One charge for the whole push; only when that is too much does each profile stand for itself.
+            Ok(()) => self.charge(tenant, size.claimed_bytes + size.charged_label_bytes).await,
+            Err(failure) => Err(failure),
+        };
+        let is_charged = is_charged.inspect_err(|failure| {
+            let (tenant, reason) = (tenant.as_str(), failure.reason);
+            let PushSize { profiles, received_bytes, .. } = size;
+            self.counters.count_all_discarded(tenant, reason, profiles, received_bytes);
+        })?;
+        held.push(self.budget.hold(size.label_bytes));
+        self.push_all(Push { tenant, is_charged, held: Rc::new(held) }, series).await.outcome()
+    }
+
+    async fn size_of(&self, series: &[PushedSeries]) -> PushSize {
+        let mut size = PushSize::default();
+        for one in series {
+            let label_bytes = one.label_bytes() as u64;
+            size.profiles += one.profiles.len();
+            size.label_bytes +=
+                label_bytes + (one.labels.len() * size_of::<(String, String)>()) as u64;
+            size.charged_label_bytes += label_bytes * one.profiles.len() as u64;
+            for profile in &one.profiles {
+                size.received_bytes += profile.len() as u64;
+                size.claimed_bytes += claimed_profile_bytes(profile);
             }
+            self.rt.yield_if_needed().await;
+        }
+        size
+    }
+
+    fn admit(&self, size: PushSize) -> Result<(), Failure> {
+        let batch_limit = self.body_bytes_max();
+        if batch_limit > 0 && size.claimed_bytes > batch_limit {
             let text = format!(
                 "uncompressed batched profile payload size exceeds limit of {}",
                 byte_size::si(batch_limit)
             );
             return Err(refusal(Code::InvalidArgument, "body_size_limit_exceeded", text));
         }
-        let received_bytes = profiles.iter().map(|pushed| pushed.profile.len() as u64).sum();
-        if let Err(failure) = self.budget.admit(received_bytes) {
-            for pushed in &profiles {
-                self.counters.count_discarded(
-                    tenant.as_str(),
-                    failure.reason,
-                    pushed.profile.len(),
-                );
-            }
-            return Err(failure);
-        }
-        let _held = self.budget.hold(received_bytes);
-        // One charge for the whole push; only when that is too much does each profile stand for itself.
-        let charged = self.charge(tenant, sizes.iter().sum()).await?;
+        self.budget.admit(size.label_bytes)
+    }
 
-        let mut waiting = profiles.into_iter().zip(sizes).enumerate();
+    async fn push_all(&self, push: Push<'_>, series: Vec<PushedSeries>) -> Failures {
+        let mut failures = Failures::default();
         let mut under_way = FuturesUnordered::new();
-        let mut failures = BTreeMap::new();
-        loop {
-            while under_way.len() < PUSH_CONCURRENCY_MAX {
-                let Some((index, (pushed, bytes))) = waiting.next() else { break };
-                under_way.push(async move {
-                    (index, self.push_one(tenant, pushed, bytes, charged).await)
-                });
+        let mut count = 0;
+        for mut one in series {
+            let profiles = std::mem::take(&mut one.profiles);
+            let first = count;
+            count += profiles.len();
+            // A series without profiles is nothing that could be refused.
+            if profiles.is_empty() {
+                continue;
             }
-            let Some((index, outcome)) = under_way.next().await else { break };
+            let route = match self.route(push.tenant, one) {
+                Ok(route) => Rc::new(route),
+                Err(failure) => {
+                    let (tenant, bytes) = (push.tenant.as_str(), profiles.iter().map(Bytes::len));
+                    self.counters.count_all_discarded(
+                        tenant,
+                        failure.reason,
+                        profiles.len(),
+                        bytes.sum::<usize>() as u64,
+                    );
+                    failures.add_all(first..count, failure);
+                    self.rt.yield_if_needed().await;
+                    continue;
+                }
+            };
+            for (index, profile) in (first..).zip(profiles) {
+                if under_way.len() == PUSH_CONCURRENCY_MAX
+                    && let Some((index, Err(failure))) = under_way.next().await
+                {
+                    failures.add(index, failure);
+                }
+                let (push, route) = (push.clone(), Rc::clone(&route));
+                under_way.push(async move { (index, self.push_one(push, &route, profile).await) });
+                self.rt.yield_if_needed().await;
+            }
+        }
+        while let Some((index, outcome)) = under_way.next().await {
             if let Err(failure) = outcome {
-                failures.insert(index, failure);
+                failures.add(index, failure);
             }
+            self.rt.yield_if_needed().await;
         }
-        joined(failures.into_values().collect())
+        failures
     }
 
-    async fn push_one(
-        &self,
-        tenant: &TenantId,
-        pushed: PushedProfile,
-        bytes: u64,
-        charged: bool,
-    ) -> Result<(), Failure> {
-        let received_bytes = pushed.profile.len();
-        if !charged && !self.charge(tenant, bytes).await? {
-            self.counters.count_discarded(tenant.as_str(), "rate_limited", received_bytes);
-            let limit = byte_size::iec((self.limits.ingestion_rate_mb * f64::from(1 << 20)) as u64);
-            let text = format!(
-                "push rate limit ({limit}) exceeded while adding {}",
-                byte_size::iec(bytes)
-            );
-            return Err(refusal(Code::ResourceExhausted, "rate_limited", text));
-        }
-        let request = self.route(tenant, pushed).inspect_err(|failure| {
+    async fn push_one(&self, push: Push<'_>, route: &Route, profile: Bytes) -> Result<(), Failure> {
+        let Push { tenant, is_charged, held } = push;
+        let received_bytes = profile.len();
+        let discarded = |failure: &Failure| {
             self.counters.count_discarded(tenant.as_str(), failure.reason, received_bytes);
-        })?;
-        let owner = shard_of(
-            &request.tenant,
-            &request.service_name,
-            request.split,
-            self.mesh.shards_count(),
-        );
-        match self.mesh.call(owner, Request::Append(request)).await? {
-            Reply::Append(AppendReply::Stored | AppendReply::Dropped { .. }) => Ok(()),
-            Reply::Append(AppendReply::Refused(failure) | AppendReply::InDoubt(failure)) => {
-                Err(failure)
+        };
+        if !is_charged {
+            let bytes = claimed_profile_bytes(&profile) + route.label_bytes;
+            if !self.charge(tenant, bytes).await.inspect_err(discarded)? {
+                let failure = self.rate_limited(bytes);
+                discarded(&failure);
+                return Err(failure);
             }
-            other => panic!("an append is answered by an append's reply, not by {other:?}"),
         }
+        let outcome = self.send(route, profile, held).inspect_err(discarded)?;
+        outcome.await.unwrap_or_else(|_| {
+            Err(refusal(Code::Unavailable, "shard_gone", "the node is stopping"))
+        })
     }
 
-    /// Completes the labels and gives the profile its (origin, seq).
-    fn route(&self, tenant: &TenantId, pushed: PushedProfile) -> Result<AppendRequest, Failure> {
-        let PushedProfile { labels, naming, profile } = pushed;
-        let mut labels = Rc::unwrap_or_clone(labels);
+    fn rate_limited(&self, bytes: u64) -> Failure {
+        let limit = byte_size::iec((self.limits.ingestion_rate_mb * f64::from(1 << 20)) as u64);
+        let text =
+            format!("push rate limit ({limit}) exceeded while adding {}", byte_size::iec(bytes));
+        refusal(Code::ResourceExhausted, "rate_limited", text)
+    }
+
+    /// Gives a profile its (origin, seq) and sends it to its owner. What comes of it is seen to whether or not somebody still
+    /// waits for the outcome: the profile is with its owner all the same.
+    fn send(
+        &self,
+        route: &Route,
+        profile: Bytes,
+        held: Rc<Vec<Held>>,
+    ) -> Result<oneshot::Receiver<Result<(), Failure>>, Failure> {
+        let Route { key, labels, naming, .. } = route;
+        let request = AppendRequest {
+            tenant: key.tenant.as_str().to_owned(),
+            service_name: String::from(&*key.service_name),
+            split: key.split,
+            origin: self.origin,
+            seq: self.numbers.next(key),
+            receive_time_ms: self.rt.unix_ms(),
+            labels: Arc::clone(labels),
+            naming: naming.clone(),
+            profile,
+        };
+        let shards_count = self.mesh.shards_count();
+        let owner = shard_of(&request.tenant, &request.service_name, request.split, shards_count);
+        let reply = self.mesh.send(owner, Request::Append(request));
+        let reply = reply.inspect_err(|_| self.numbers.settle(key, Fate::Refused))?;
+        let (sender, outcome) = oneshot::channel();
+        let (numbers, key) = (Rc::clone(&self.numbers), key.clone());
+        self.rt.spawn(Class::Ingest, async move {
+            // A shard that is gone leaves the fate open; so does the process, which is stopping.
+            let Ok(reply) = reply.await else { return };
+            let (fate, told) = match reply {
+                Reply::Append(AppendReply::Stored) => (Fate::Kept, Ok(())),
+                Reply::Append(AppendReply::Dropped { .. }) => (Fate::Refused, Ok(())),
+                Reply::Append(AppendReply::Refused(failure)) => (Fate::Refused, Err(failure)),
+                Reply::Append(AppendReply::InDoubt(failure)) => (Fate::Kept, Err(failure)),
+                other => panic!("an append is answered by an append's reply, not by {other:?}"),
+            };
+            numbers.settle(&key, fate);
+            drop(held);
+            let _ = sender.send(told); // the client may have gone away
+        });
+        Ok(outcome)
+    }
+
+    /// Completes and checks the labels of a series.
+    fn route(&self, tenant: &TenantId, series: PushedSeries) -> Result<Route, Failure> {
+        let label_bytes = series.label_bytes();
+        let PushedSeries { mut labels, naming, .. } = series;
+        if labels.len() > SERIES_LABELS_MAX {
+            let (count, limit) = (labels.len(), self.limits.max_label_names_per_series);
+            let limit = limit.min(SERIES_LABELS_MAX);
+            let text = format!("profile series has {count} label names; limit {limit}");
+            return Err(refusal(Code::InvalidArgument, "max_label_names_per_series", text));
+        }
+        if label_bytes > SERIES_LABEL_BYTES_MAX {
+            let text = format!(
+                "profile series has labels of {label_bytes} bytes; limit {SERIES_LABEL_BYTES_MAX}"
+            );
+            return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
+        }
         let given = labels.iter().find(|(name, _)| name == SERVICE_NAME);
-        let service_name = given.map_or(SERVICE_NAME_UNKNOWN, |(_, value)| value).to_owned();
+        let service_name: Arc<str> = given.map_or(SERVICE_NAME_UNKNOWN, |(_, value)| value).into();
         if given.is_none() {
-            labels.push((SERVICE_NAME.to_owned(), service_name.clone()));
+            labels.push((SERVICE_NAME.to_owned(), SERVICE_NAME_UNKNOWN.to_owned()));
         }
         labels.sort();
         if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -192,22 +340,16 @@ impl<R: Runtime> Distributor<R> {
                 format!("profile with labels '{labels}' has duplicate label name: '{duplicate}'");
             return Err(refusal(Code::InvalidArgument, "duplicate_label_names", text));
         }
-        let service: Arc<str> = Arc::from(service_name.as_str());
-        let key = PartitionKey { tenant: tenant.clone(), service_name: service, split: 0 };
-        let mut next_seq = self.next_seq.borrow_mut();
-        let seq = next_seq.entry(key).or_insert(0);
-        *seq += 1;
-        Ok(AppendRequest {
-            tenant: tenant.as_str().to_owned(),
-            service_name,
-            split: 0,
-            origin: self.origin,
-            seq: *seq,
-            receive_time_ms: self.rt.unix_ms(),
-            labels,
-            naming,
-            profile,
-        })
+        if service_name.len() > self.limits.max_label_value_length {
+            // The owner would say so too, but by then the name is a partition's.
+            let labels = DisplayPairs(&labels);
+            let text = format!(
+                "profile with labels '{labels}' has label value too long: '{service_name}'"
+            );
+            return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
+        }
+        let key = PartitionKey { tenant: tenant.clone(), service_name, split: 0 };
+        Ok(Route { key, labels: Arc::new(labels), naming, label_bytes: label_bytes as u64 })
     }
 
     /// `ingestion_body_limit_mb` in bytes; 0 is no limit.
@@ -223,23 +365,22 @@ impl<R: Runtime> Distributor<R> {
             other => panic!("a rate request is answered by a rate's reply, not by {other:?}"),
         }
     }
-}
 
-/// The profiles of a push request: every (series, sample) pair is one. Annotations of clients are dropped.
-fn profiles_of(request: PushRequest) -> Vec<PushedProfile> {
-    let mut profiles = Vec::new();
-    for series in request.series {
-        let labels = series.labels.into_iter().map(|pair| (pair.name, pair.value));
-        let labels = Rc::new(labels.collect());
-        for sample in series.samples {
-            profiles.push(PushedProfile {
-                labels: Rc::clone(&labels),
+    /// The series of a push request. Annotations of clients are dropped.
+    async fn series_of(&self, request: PushRequest) -> Vec<PushedSeries> {
+        let mut pushed = Vec::with_capacity(request.series.len());
+        for series in request.series {
+            let labels = series.labels.into_iter().map(|pair| (pair.name, pair.value));
+            let profiles = series.samples.into_iter().map(|sample| sample.raw_profile);
+            pushed.push(PushedSeries {
+                labels: labels.collect(),
                 naming: None,
-                profile: sample.raw_profile,
+                profiles: profiles.collect(),
             });
+            self.rt.yield_if_needed().await;
         }
+        pushed
     }
-    profiles
 }
 
 /// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small.
@@ -252,46 +393,29 @@ pub(crate) fn claimed_profile_bytes(profile: &[u8]) -> u64 {
     }
 }
 
-fn claimed_bytes(pushed: &PushedProfile) -> u64 {
-    let labels: usize = pushed.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-    claimed_profile_bytes(&pushed.profile) + labels as u64
-}
-
 fn refusal(code: Code, reason: &'static str, message: impl Into<String>) -> Failure {
     Failure { code, reason, message: message.into() }
 }
 
-/// One failure as it is; several as `N errors: a; b`, with the code of the one whose retry makes most sense.
-fn joined(mut failures: Vec<Failure>) -> Result<(), Failure> {
-    if failures.len() < 2 {
-        return failures.pop().map_or(Ok(()), Err);
-    }
-    // A client drops what is invalid and retries what is unavailable: with both at hand it should retry.
-    let urgency = |code: Code| match code {
-        Code::Unavailable => 3,
-        Code::ResourceExhausted => 2,
-        Code::InvalidArgument => 0,
-        _ => 1,
-    };
-    let worst = failures
-        .iter()
-        .max_by_key(|failure| urgency(failure.code))
-        .expect("there are at least two");
-    let (code, reason) = (worst.code, worst.reason);
-    let texts: Vec<&str> = failures.iter().map(|failure| failure.message.as_str()).collect();
-    Err(Failure { code, reason, message: format!("{} errors: {}", texts.len(), texts.join("; ")) })
-}
-
 impl<R: Runtime> Writes for Distributor<R> {
-    async fn push(&self, tenant: TenantId, request: PushRequest) -> Result<(), Failure> {
-        self.push_profiles(&tenant, profiles_of(request)).await
+    async fn push(
+        &self,
+        tenant: TenantId,
+        request: PushRequest,
+        held: Vec<Held>,
+    ) -> Result<(), Failure> {
+        let series = self.series_of(request).await;
+        self.push_series(&tenant, series, held).await
     }
 
-    async fn ingest(&self, tenant: TenantId, upload: Upload<'_>) -> Result<(), HttpFailure> {
+    async fn ingest(
+        &self,
+        tenant: TenantId,
+        upload: Upload<'_>,
+        mut held: Vec<Held>,
+    ) -> Result<(), HttpFailure> {
         let refused =
             |error: IngestError| HttpFailure { status: error.status, failure: error.failure };
-        self.budget.admit(upload.body.len() as u64)?;
-        let held = self.budget.hold(upload.body.len() as u64);
         let mut conversion = Conversion::begin(IngestRequest {
             query: upload.query,
             content_type: upload.content_type,
@@ -308,36 +432,14 @@ impl<R: Runtime> Writes for Distributor<R> {
         let Some(IngestPush { labels, naming, profile, origin }) = conversion.finish() else {
             return Ok(());
         };
-        drop(held); // `push_profiles` accounts the profile from here on
-        let pushed = PushedProfile { labels: Rc::new(labels), naming, profile };
-        let outcome = self.push_profiles(&tenant, vec![pushed]).await;
+        // It may be a slice of the body or a text made into a profile: either way the body stays accounted.
+        self.budget.admit(profile.len() as u64)?;
+        held.push(self.budget.hold(profile.len() as u64));
+        let pushed = PushedSeries { labels, naming, profiles: vec![profile] };
+        let outcome = self.push_series(&tenant, vec![pushed], held).await;
         outcome.map_err(|failure| refused(IngestError::of_push(origin, failure)))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_failures_are_told_together_and_the_retryable_one_gives_the_code() {
-        let invalid = refusal(Code::InvalidArgument, "malformed_profile", "empty profile");
-        let limited = refusal(Code::ResourceExhausted, "rate_limited", "slow down");
-        assert_eq!(joined(vec![invalid.clone()]), Err(invalid.clone()));
-        let both = joined(vec![invalid, limited]).unwrap_err();
-        assert_eq!(
-            (both.code, both.message.as_str()),
-            (Code::ResourceExhausted, "2 errors: empty profile; slow down")
-        );
-    }
-
-    #[test]
-    fn a_gzip_trailer_is_only_a_claim() {
-        assert_eq!(claimed_profile_bytes(b"plain"), 5);
-        let mut gzip = vec![0x1f, 0x8b];
-        gzip.extend([0; 14]);
-        gzip.extend(1234u32.to_le_bytes());
-        assert_eq!(claimed_profile_bytes(&gzip), 1234);
-        assert_eq!(claimed_profile_bytes(&gzip[..10]), 10, "too short for a gzip member");
-    }
-}
+mod tests;

@@ -149,7 +149,9 @@ impl<R: Runtime> Ingester<R> {
             }
             Err(failure) => {
                 self.counters.count_discarded(&request.tenant, failure.reason, received_bytes);
-                return responder.reply(Reply::Append(AppendReply::Refused(failure)));
+                // Its text may quote all labels; the push joins many.
+                let refused = AppendReply::Refused(failure.shortened());
+                return responder.reply(Reply::Append(refused));
             }
         };
         let tenant =
@@ -210,7 +212,9 @@ impl<R: Runtime> Ingester<R> {
         worker.intake.begin(
             request.profile.clone(),
             PushFacts {
-                labels: LabelSet::from_pairs(std::mem::take(&mut request.labels)),
+                labels: LabelSet::from_pairs(Arc::unwrap_or_clone(std::mem::take(
+                    &mut request.labels,
+                ))),
                 naming: request.naming.take(),
                 limits: Arc::clone(&self.limits),
                 now_ms: request.receive_time_ms,

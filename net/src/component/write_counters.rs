@@ -66,13 +66,24 @@ impl WriteCounters {
 
     /// Counts a profile that was refused or dropped.
     pub fn count_discarded(&self, tenant: &str, reason: &'static str, bytes: usize) {
+        self.count_all_discarded(tenant, reason, 1, bytes as u64);
+    }
+
+    /// Counts profiles that were refused for one reason, with the bytes of all.
+    pub fn count_all_discarded(
+        &self,
+        tenant: &str,
+        reason: &'static str,
+        profiles: usize,
+        bytes: u64,
+    ) {
         let mut discarded = self.discarded.borrow_mut();
         let known = discarded.len() < METRIC_TENANTS_MAX
             || discarded.contains_key(&(reason, tenant.to_owned()));
         let key = (reason, if known { tenant } else { TENANT_OTHER }.to_owned());
         let row = discarded.entry(key).or_default();
-        row.profiles += 1;
-        row.bytes += bytes as u64;
+        row.profiles += profiles as u64;
+        row.bytes += bytes;
     }
 
     /// The samples of `/metrics`. Gives way while it makes them: those of [`METRIC_TENANTS_MAX`] tenants take milliseconds.

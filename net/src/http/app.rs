@@ -23,6 +23,8 @@ use proto::types::{
     LabelValuesRequest, LabelValuesResponse,
 };
 
+use crate::budget::Held;
+
 /// A shard as its HTTP routes see it.
 pub trait Api: 'static {
     /// Takes profiles.
@@ -41,18 +43,21 @@ pub trait Api: 'static {
 
 /// The write path.
 pub trait Writes {
-    /// `push.v1.PusherService/Push`. Good profiles are stored although the answer is a failure.
+    /// `push.v1.PusherService/Push`. Good profiles are stored although the answer is a failure. `held` accounts the body that
+    /// the profiles are slices of.
     fn push(
         &self,
         tenant: TenantId,
         request: PushRequest,
+        held: Vec<Held>,
     ) -> impl Future<Output = Result<(), Failure>>;
 
-    /// `POST /ingest`.
+    /// `POST /ingest`. `held` accounts the body.
     fn ingest(
         &self,
         tenant: TenantId,
         upload: Upload<'_>,
+        held: Vec<Held>,
     ) -> impl Future<Output = Result<(), HttpFailure>>;
 }
 

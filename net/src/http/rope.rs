@@ -43,7 +43,7 @@ pub(super) enum RopeError {
 pub(super) struct Joined {
     /// All bytes.
     pub(super) bytes: Bytes,
-    /// Accounts them; dropped when somebody else does.
+    /// Accounts them; goes with the last of their slices.
     pub(super) held: Vec<Held>,
 }
 

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use bytes::Bytes;
 use engine::tenant::TenantId;
 use futures_channel::oneshot;
+use net::budget::Held;
 use net::http::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
 use proto::pprof::Profile;
 use proto::push::PushRequest;
@@ -94,12 +95,22 @@ impl Api for FakeApi {
 }
 
 impl Writes for FakeApi {
-    async fn push(&self, tenant: TenantId, request: PushRequest) -> Result<(), Failure> {
+    async fn push(
+        &self,
+        tenant: TenantId,
+        request: PushRequest,
+        _held: Vec<Held>,
+    ) -> Result<(), Failure> {
         self.pushes.borrow_mut().push((tenant.to_string(), request));
         self.failure.borrow().clone().map_or(Ok(()), Err)
     }
 
-    async fn ingest(&self, tenant: TenantId, upload: Upload<'_>) -> Result<(), HttpFailure> {
+    async fn ingest(
+        &self,
+        tenant: TenantId,
+        upload: Upload<'_>,
+        _held: Vec<Held>,
+    ) -> Result<(), HttpFailure> {
         let Upload { query, content_type, gzip_encoded, body } = upload;
         self.uploads.borrow_mut().push(Uploaded {
             tenant: tenant.to_string(),

@@ -11,7 +11,7 @@ use engine::limits::Limits;
 use engine::planted::Bug;
 use engine::tenant::TenantId;
 use futures_util::future::{Either, select};
-use net::component::distributor::PushedProfile;
+use net::component::distributor::PushedSeries;
 use net::runtime::sim::{DiskFaults, Sim, World};
 use net::runtime::{Class, Clock, Spawn};
 use net::shard::Shard;
@@ -359,9 +359,9 @@ impl Client {
     }
 
     /// Pushes and waits for the answer, or goes away before it is there.
-    async fn push(&self, tenant: &TenantId, profiles: Vec<PushedProfile>) -> Answer {
+    async fn push(&self, tenant: &TenantId, profiles: Vec<PushedSeries>) -> Answer {
         let alone = profiles.len() == 1;
-        let push = pin!(self.shard.distributor().push_profiles(tenant, profiles));
+        let push = pin!(self.shard.distributor().push_series(tenant, profiles, Vec::new()));
         let outcome = if self.world.random().chance(100) {
             let patience_us = PATIENCE_OF_CLIENT.as_micros() as u64;
             let patience = Duration::from_micros(self.world.random().below(patience_us));
@@ -381,7 +381,7 @@ impl Client {
     }
 
     /// Several sound profiles, or now and then one that is none: alone, for a push is answered as a whole.
-    fn draw_push(&self, tenant: &str) -> Vec<PushedProfile> {
+    fn draw_push(&self, tenant: &str) -> Vec<PushedSeries> {
         let random = self.world.random();
         if random.chance(30) {
             return vec![self.draw(tenant, Form::Cut)];
@@ -392,7 +392,7 @@ impl Client {
     }
 
     /// Draws a profile and tells the oracle of it.
-    fn draw(&self, tenant: &str, form: Form) -> PushedProfile {
+    fn draw(&self, tenant: &str, form: Form) -> PushedSeries {
         let random = self.world.random();
         let service = SERVICES[random.below(3) as usize];
         let mut oracle = self.oracle.borrow_mut();
@@ -421,14 +421,14 @@ impl Client {
             run: self.run,
             recovered: false,
         });
-        PushedProfile {
-            labels: Rc::new(vec![
+        PushedSeries {
+            labels: vec![
                 ("__name__".to_owned(), "process_cpu".to_owned()),
                 ("pod".to_owned(), format!("pod-{}", random.below(3))),
                 ("service_name".to_owned(), service.to_owned()),
-            ]),
+            ],
             naming: None,
-            profile,
+            profiles: vec![profile],
         }
     }
 }

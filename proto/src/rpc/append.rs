@@ -1,5 +1,7 @@
 //! Taking profiles to their owners.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::Failure;
@@ -20,7 +22,8 @@ pub struct AppendRequest {
     /// When it was received, Unix milliseconds.
     pub receive_time_ms: i64,
     /// Labels of the pushed series, sorted by name, with `service_name`; `__name__` may be absent when `naming` decides it.
-    pub labels: Vec<(String, String)>,
+    /// Shared by the profiles of the series.
+    pub labels: Arc<Vec<(String, String)>>,
     /// How `/ingest` derives `__name__` and sample type names; `None` for Push.
     pub naming: Option<IngestNaming>,
     /// The pprof message as received, plain or gzip'd.

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::budget::Budget;
-use crate::component::distributor::PushedProfile;
+use crate::component::distributor::PushedSeries;
 use crate::mesh;
 use crate::readiness::Readiness;
 use crate::runtime::Clock;
@@ -113,10 +113,12 @@ impl Node {
         let mut all = vec![("__name__".to_owned(), "process_cpu".to_owned())];
         all.extend(labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())));
         let profile = message(stacks, self.ms(seconds) * 1_000_000).encode_to_vec();
-        let pushed = PushedProfile { labels: Rc::new(all), naming: None, profile: profile.into() };
+        let pushed = PushedSeries { labels: all, naming: None, profiles: vec![profile.into()] };
         let (shard, tenant) = (Rc::clone(&self.shards[1]), TenantId::parse(tenant).unwrap());
-        self.run(async move { shard.distributor().push_profiles(&tenant, vec![pushed]).await })
-            .expect("a small good profile is stored");
+        self.run(async move {
+            shard.distributor().push_series(&tenant, vec![pushed], Vec::new()).await
+        })
+        .expect("a small good profile is stored");
     }
 
     fn ask<T: 'static, F: Future<Output = Result<T, Failure>> + 'static>(

@@ -47,7 +47,6 @@ where
         let server = server.clone();
         async move {
             let joined = received.join(&server.rt).await?;
-            drop(joined.held); // the distributor accounts the profiles from here on
             let upload = Upload {
                 query: head.uri.query().unwrap_or_default(),
                 content_type: header(&head, CONTENT_TYPE.as_str()),
@@ -55,7 +54,7 @@ where
                     && has_magic(&joined.bytes),
                 body: joined.bytes,
             };
-            server.api.writes().ingest(tenant, upload).await
+            server.api.writes().ingest(tenant, upload, joined.held).await
         }
     };
     run_in(&server.rt, Class::Ingest, work).await?

@@ -119,8 +119,7 @@ async fn push<R: Spawn, A: Api>(
 ) -> Result<Reply, Failure> {
     let joined = message.join(&server.rt).await?;
     let request = push_message::decode(&server.rt, codec, joined.bytes).await?;
-    drop(joined.held); // the distributor accounts the profiles from here on
-    server.api.writes().push(tenant, request).await?;
+    server.api.writes().push(tenant, request, joined.held).await?;
     Ok(codec.encode(&PushResponse {}))
 }
 

@@ -1,0 +1,243 @@
+//! Pushes to a node of two shards under the simulated runtime, and what they leave behind: texts, accounts, credits.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use engine::head::HeadOptions;
+use engine::route::ShardId;
+use futures_util::future::select;
+use prost::Message;
+use proto::pprof;
+use proto::rpc::MetricSample;
+
+use super::*;
+use crate::budget::Budget;
+use crate::mesh::{self, REQUESTS_IN_FLIGHT_MAX};
+use crate::readiness::Readiness;
+use crate::runtime::Clock;
+use crate::runtime::sim::{NodeId, Sim, World};
+use crate::shard::{Shard, ShardSettings};
+use crate::wal::{Log, Settings};
+
+const SHARDS: u16 = 2;
+
+struct Node {
+    world: World,
+    runtimes: Vec<Sim>,
+    budgets: Vec<ShardBudget>,
+    shards: Vec<Rc<Shard<Sim>>>,
+}
+
+impl Node {
+    fn start() -> Self {
+        let world = World::new(7);
+        let limits = Arc::new(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let budget = Budget::new(1 << 30, SHARDS);
+        let readiness = Readiness::new(SHARDS);
+        let (peers, inboxes) = mesh::queues(SHARDS);
+        let (mut runtimes, mut budgets, mut shards) = (Vec::new(), Vec::new(), Vec::new());
+        for (id, inbox) in (0..SHARDS).zip(inboxes) {
+            let rt = world.shard(NodeId(0), id);
+            let settings = Settings { segment_bytes: 1 << 20, ..Settings::default() };
+            let log = Log::create(rt.clone(), 1, id, settings);
+            let log = world.complete(&rt, log).unwrap().unwrap();
+            let budget = budget.of_shard(ShardId(id));
+            let settings = ShardSettings {
+                limits: Arc::clone(&limits),
+                budget: budget.clone(),
+                heads: HeadOptions::default(),
+                origin: 1 + u128::from(id),
+                readiness: readiness.clone(),
+            };
+            let mesh = Mesh::new(ShardId(id), peers.clone());
+            shards.push(Shard::start(rt.clone(), mesh, inbox, settings, log));
+            runtimes.push(rt);
+            budgets.push(budget);
+        }
+        Self { world, runtimes, budgets, shards }
+    }
+
+    /// Pushes to the first shard, with a body of `body_bytes` accounted.
+    fn push(&self, series: Vec<PushedSeries>, body_bytes: u64) -> Result<(), Failure> {
+        let (shard, held) = (Rc::clone(&self.shards[0]), vec![self.budgets[0].hold(body_bytes)]);
+        let pushed = async move {
+            shard.distributor().push_series(&TenantId::anonymous(), series, held).await
+        };
+        self.world.complete(&self.runtimes[0], pushed).expect("a push ends")
+    }
+
+    /// Bytes of a kind that the shards account.
+    fn accounted(&self, kind: &str) -> u64 {
+        let kinds = self.budgets.iter().flat_map(ShardBudget::kinds);
+        kinds.filter(|(name, _)| *name == kind).map(|(_, bytes)| bytes).sum()
+    }
+
+    fn discarded(&self, reason: &str) -> f64 {
+        let (rt, shard) = (self.runtimes[0].clone(), Rc::clone(&self.shards[0]));
+        let counters = Rc::clone(&shard.distributor().counters);
+        let samples = async move { counters.samples(&rt, 0).await };
+        let samples = self.world.complete(&self.runtimes[0], samples).expect("metrics are made");
+        let of_reason = |sample: &&MetricSample| {
+            sample.name == "pyroscope_discarded_samples_total" && sample.labels[0].1 == reason
+        };
+        samples.iter().filter(of_reason).map(|sample| sample.value).sum()
+    }
+
+    fn good_profile(&self) -> Bytes {
+        let strings = ["", "cpu", "nanoseconds", "main"].map(str::to_owned).to_vec();
+        let cpu = pprof::ValueType { r#type: 1, unit: 2 };
+        let line = pprof::Line { function_id: 1, ..pprof::Line::default() };
+        let profile = pprof::Profile {
+            sample_type: vec![cpu],
+            sample: vec![pprof::Sample { location_id: vec![1], value: vec![1], label: vec![] }],
+            location: vec![pprof::Location { id: 1, line: vec![line], ..Default::default() }],
+            function: vec![pprof::Function { id: 1, name: 3, ..Default::default() }],
+            string_table: strings,
+            time_nanos: self.runtimes[0].unix_ms() * 1_000_000,
+            period_type: Some(cpu),
+            ..pprof::Profile::default()
+        };
+        profile.encode_to_vec().into()
+    }
+}
+
+fn series(labels: &[(&str, &str)], profiles: Vec<Bytes>) -> PushedSeries {
+    let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+    PushedSeries { labels, naming: None, profiles }
+}
+
+#[test]
+fn a_gzip_trailer_is_only_a_claim() {
+    assert_eq!(claimed_profile_bytes(b"plain"), 5);
+    let mut gzip = vec![0x1f, 0x8b];
+    gzip.extend([0; 14]);
+    gzip.extend(1234u32.to_le_bytes());
+    assert_eq!(claimed_profile_bytes(&gzip), 1234);
+    assert_eq!(claimed_profile_bytes(&gzip[..10]), 10, "too short for a gzip member");
+}
+
+/// One push of 600 kB killed the process: its 131,072 empty labels were copied, sorted and quoted for each of 100,000 profiles.
+#[test]
+fn labels_are_looked_at_once_a_series_and_only_so_many() {
+    let node = Node::start();
+    let labels = vec![("", ""); 131_072];
+    let failure = node.push(vec![series(&labels, vec![Bytes::new(); 100_000])], 0).unwrap_err();
+    assert_eq!(failure.reason, "max_label_names_per_series");
+    let text = "profile series has 131072 label names; limit 30";
+    let told = [text; 10].join("; ");
+    assert_eq!(failure.message, format!("100000 errors: {told}; and 99990 more"));
+    assert!((node.discarded("max_label_names_per_series") - 100_000.0).abs() < 0.5);
+    assert_eq!(node.accounted("in_flight"), 0);
+}
+
+#[test]
+fn long_labels_are_refused_and_their_texts_are_cut() {
+    let node = Node::start();
+    let long = "x".repeat(SERIES_LABEL_BYTES_MAX);
+    let failure = node.push(vec![series(&[("a", &long)], vec![Bytes::new()])], 0).unwrap_err();
+    assert_eq!(failure.message, "profile series has labels of 131073 bytes; limit 131072");
+    // The owner's words for labels of a hundred kilobytes.
+    let good = vec![node.good_profile()];
+    let long = &long[..100_000];
+    let failure = node.push(vec![series(&[("__name__", "x"), ("a", long)], good)], 0).unwrap_err();
+    assert_eq!(failure.reason, "label_value_too_long");
+    assert!(failure.message.len() < 9_000 && failure.message.ends_with("bytes in all)"));
+}
+
+#[test]
+fn a_label_pushed_twice_is_refused_and_the_other_series_are_stored() {
+    let node = Node::start();
+    let twice = [("a", "1"), ("__name__", "x"), ("a", "2"), ("service_name", "s")];
+    let good = [("__name__", "process_cpu"), ("service_name", "s")];
+    let profile = node.good_profile();
+    let push = vec![series(&twice, vec![profile.clone()]), series(&good, vec![profile])];
+    let failure = node.push(push, 0).unwrap_err();
+    assert_eq!(
+        failure.message,
+        r#"profile with labels '{__name__="x", a="1", a="2", service_name="s"}' has duplicate label name: 'a'"#
+    );
+    assert!(node.accounted("heads") > 0);
+}
+
+/// Random names of services were kept for ever, whatever became of their profiles.
+#[test]
+fn services_of_refused_profiles_leave_nothing() {
+    let node = Node::start();
+    let bad = Bytes::from_static(b"no profile");
+    for service in 0..50 {
+        let service = format!("service-{service}");
+        node.push(vec![series(&[("service_name", &service)], vec![bad.clone()])], 0).unwrap_err();
+    }
+    let long = "s".repeat(2049);
+    let failure =
+        node.push(vec![series(&[("service_name", &long)], vec![bad.clone()])], 0).unwrap_err();
+    assert_eq!(failure.reason, "label_value_too_long");
+    assert_eq!(node.accounted("in_flight"), 0);
+}
+
+/// A client that went away freed the account of its body while its profiles, slices of that body, still waited at their owners.
+#[test]
+fn a_body_is_accounted_until_its_last_profile_is_answered_though_the_client_is_gone() {
+    const BODY_BYTES: u64 = 10 << 20;
+    let node = Node::start();
+    let labels = [("__name__", "process_cpu"), ("service_name", "checkout")];
+    let push = vec![series(&labels, vec![node.good_profile(); 3])];
+    let (rt, shard) = (node.runtimes[0].clone(), Rc::clone(&node.shards[0]));
+    let held = vec![node.budgets[0].hold(BODY_BYTES)];
+    let left_early = async move {
+        let tenant = TenantId::anonymous();
+        let pushed = shard.distributor().push_series(&tenant, push, held);
+        let all_sent = async {
+            while shard.mesh().in_flight() < 3 {
+                rt.sleep(Duration::from_micros(1)).await;
+            }
+        };
+        select(pin!(pushed), pin!(all_sent)).await;
+        shard.mesh().in_flight()
+    };
+    let in_flight = node.world.complete(&node.runtimes[0], left_early).expect("the client leaves");
+    assert_eq!(in_flight, 3, "all profiles are with their owner");
+    assert!(node.accounted("in_flight") >= BODY_BYTES);
+    node.world.run_for(Duration::from_secs(1));
+    assert!(node.accounted("in_flight") < 1_000, "what is left is the partition's number");
+    assert_eq!(node.shards[0].mesh().in_flight(), 0, "credits are back");
+    // The numbers of the three are used up.
+    let tenant = TenantId::anonymous();
+    let key = PartitionKey { tenant, service_name: "checkout".into(), split: 0 };
+    assert_eq!(node.shards[0].distributor().numbers.next(&key), 4);
+}
+
+/// The log's bytes were told after each job only: a node at its limit takes no job, and stayed at its limit.
+#[test]
+fn the_account_of_an_idle_node_is_its_heads_alone() {
+    let node = Node::start();
+    for service in ["checkout", "search", "billing", "cart"] {
+        let labels = [("__name__", "process_cpu"), ("service_name", service)];
+        node.push(vec![series(&labels, vec![node.good_profile(); 20])], 0).unwrap();
+    }
+    node.world.run_for(Duration::from_millis(50));
+    assert!(node.accounted("heads") > 0);
+    assert_eq!(node.accounted("log"), 0, "all groups are settled");
+}
+
+#[test]
+fn a_push_refused_for_want_of_credit_is_counted() {
+    let node = Node::start();
+    let labels = [("__name__", "process_cpu"), ("service_name", "checkout")];
+    let (shard, profile) = (Rc::clone(&node.shards[0]), node.good_profile());
+    let distributor = shard.distributor();
+    let route = distributor
+        .route(&TenantId::anonymous(), series(&labels, Vec::new()))
+        .expect("the labels are good");
+    // Nobody runs meanwhile, so no reply gives credit back.
+    let held = Rc::new(Vec::new());
+    for _ in 0..REQUESTS_IN_FLIGHT_MAX {
+        let sent = distributor.send(&route, profile.clone(), Rc::clone(&held));
+        assert!(sent.is_ok());
+    }
+    let push = Push { tenant: &route.key.tenant, is_charged: true, held };
+    let one_more = distributor.push_one(push, &route, profile);
+    let failure = futures_executor::block_on(one_more).unwrap_err();
+    assert_eq!(failure.reason, "mesh_full");
+    assert!((node.discarded("mesh_full") - 1.0).abs() < 0.5);
+}
