@@ -36,6 +36,9 @@ use crate::telemetry::log;
 /// Most that `-server.graceful-shutdown-timeout` grants.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 
+/// How long the others may drain once a shard has failed: what waits for that shard is never answered.
+const DRAIN_FAILED_MAX: Duration = Duration::from_secs(1);
+
 /// How long closing the logs may take once all shards have drained: a flush and a sync.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
@@ -169,7 +172,8 @@ fn abort_on_panic() {
 
 fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessError> {
     config.check()?;
-    let data_dir = DataDir::open(&config.data_path)?;
+    // Leaked: a shard that is stuck may still append after this has returned, so the lock lasts to the process's very end.
+    let data_dir: &DataDir = Box::leak(Box::new(DataDir::open(&config.data_path)?));
     probe::io_uring()?;
     let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
     uring::prepare_data_dir(data_dir.path()).map_err(io("writing to the data directory"))?;
@@ -304,9 +308,13 @@ impl Shards {
         while !matches!(self.next(events, None), Stopping::Signal | Stopping::Ended) {}
         let began = Instant::now();
         tell(&mut self.drains);
-        self.wait_until(events, began + drain_max, Self::all_drained);
+        let drain_end = |shards: &Self| {
+            let failed = shards.failure.is_some();
+            began + if failed { drain_max.min(DRAIN_FAILED_MAX) } else { drain_max }
+        };
+        self.wait_until(events, drain_end, Self::all_drained);
         tell(&mut self.closes);
-        self.wait_until(events, began + SHUTDOWN_MAX, |shards| shards.waiting() == 0);
+        self.wait_until(events, |_| began + SHUTDOWN_MAX, |shards| shards.waiting() == 0);
         match (self.failure.take(), self.waiting()) {
             (Some(failure), _) => Err(failure),
             (None, 0) => Ok(()),
@@ -318,11 +326,12 @@ impl Shards {
     fn wait_until(
         &mut self,
         events: &mpsc::Receiver<Event>,
-        deadline: Instant,
+        deadline: impl Fn(&Self) -> Instant,
         enough: impl Fn(&Self) -> bool,
     ) {
         while !enough(self) {
-            if matches!(self.next(events, Some(deadline)), Stopping::Signal | Stopping::Late) {
+            if matches!(self.next(events, Some(deadline(self))), Stopping::Signal | Stopping::Late)
+            {
                 return;
             }
         }
@@ -388,6 +397,44 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    /// The drain was once waited for whole, 20 s, although what the failed shard owed the others never came.
+    #[test]
+    fn after_a_failed_shard_the_others_close_their_logs_at_once() {
+        let (events_in, events) = mpsc::channel();
+        let (close_in, close) = oneshot::channel();
+        let mut shards = Shards {
+            drains: Vec::new(),
+            closes: vec![None, Some(close_in)],
+            drained: vec![false; 2],
+            ended: vec![false; 2],
+            failure: None,
+            _watchdog: Watchdog::start(Vec::new()).unwrap(),
+        };
+        let began = Instant::now();
+        events_in.send(Event::Ended(ShardId(0), Err("its log is gone".to_owned()))).unwrap();
+        let survivor = std::thread::spawn(move || {
+            futures_executor::block_on(close).unwrap();
+            events_in.send(Event::Ended(ShardId(1), Ok(()))).unwrap();
+            began.elapsed()
+        });
+        let error = shards.supervise(&events, DRAIN_MAX).unwrap_err();
+        assert_eq!(error.to_string(), "shard 0: its log is gone");
+        let waited = survivor.join().unwrap();
+        assert!(waited >= DRAIN_FAILED_MAX && waited < DRAIN_MAX / 2, "{waited:?}");
+    }
+
+    /// The lock once went before the last log lines were written, and with it before a stuck shard's last append.
+    #[test]
+    fn the_data_stays_locked_when_serving_has_ended() {
+        let data = tempfile::tempdir().unwrap();
+        let mut config = Config { data_path: data.path().join("data"), ..Config::default() };
+        config.http.listen_address = "no address".to_owned();
+        let error = serve(config.clone(), signals::StopSignals::block().unwrap()).unwrap_err();
+        assert!(matches!(error, ProcessError::Listen { .. }), "{error}");
+        let again = DataDir::open(&config.data_path).unwrap_err().to_string();
+        assert!(again.contains("is in use by process"), "{again}");
+    }
 
     /// Tells a copy of this test binary to be the process that panics.
     const PANICS: &str = "PYRITE_TEST_PANICS";
