@@ -52,10 +52,10 @@ impl Readiness {
         self.0.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Why reads are not served, in the words of `/ready`.
+    /// Why reads are not served, in the words of `/ready`, which ends their last line.
     pub fn check(&self) -> Result<(), String> {
         if self.0.draining.load(Ordering::Relaxed) {
-            return Err("Some services are not Running:\nStopping: 1\n".to_owned());
+            return Err("Some services are not Running:\nStopping: 1".to_owned());
         }
         self.recovered()
     }
@@ -70,7 +70,7 @@ impl Readiness {
         };
         let (done, total) = (sum(|shard| &shard.done_bytes), sum(|shard| &shard.total_bytes));
         Err(format!(
-            "Some services are not Running:\nStarting: 1 (recovery has read {} of {} of earlier logs)\n",
+            "Some services are not Running:\nStarting: 1 (recovery has read {} of {} of earlier logs)",
             byte_size::iec(done),
             byte_size::iec(total)
         ))
@@ -81,7 +81,7 @@ impl Readiness {
         self.recovered().map_err(|message| Failure {
             code: Code::Unavailable,
             reason: "recovering",
-            message: message.trim_end().replace('\n', " "),
+            message: message.replace('\n', " "),
         })
     }
 }
@@ -99,6 +99,8 @@ mod tests {
         let failure = readiness.admit_read().unwrap_err();
         assert_eq!(failure.code, Code::Unavailable);
         assert!(failure.message.contains("1.0 MiB of 8.0 MiB"), "{}", failure.message);
+        let text = readiness.check().unwrap_err();
+        assert!(!text.ends_with('\n'), "{text:?} would end `/ready` in a blank line");
         readiness.set_recovered(ShardId(0));
         assert!(readiness.check().is_ok());
         readiness.set_draining();

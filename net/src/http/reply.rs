@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
 };
@@ -25,6 +26,9 @@ const COMPRESSED_BODY_BYTES_MIN: usize = 1400;
 /// What a client that was refused for lack of room should wait, seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// [`Failure::reason`] of a body over its limit.
+pub(super) const BODY_TOO_LARGE_REASON: &str = "body_too_large";
+
 /// A whole reply.
 pub(super) type Reply = Response<ReplyBody>;
 
@@ -33,14 +37,14 @@ pub(super) type Reply = Response<ReplyBody>;
 pub(super) struct ReplyBody {
     blocks: VecDeque<Bytes>,
     bytes: u64,
-    held: Vec<Held>,
+    held: Rc<Vec<Held>>,
 }
 
 impl ReplyBody {
-    /// A body of blocks.
+    /// A body of blocks; `held` accounts them until the last one is sent.
     pub(super) fn of_blocks(blocks: Vec<Bytes>, held: Vec<Held>) -> Self {
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-        Self { blocks: blocks.into(), bytes, held }
+        Self { blocks: blocks.into(), bytes, held: Rc::new(held) }
     }
 }
 
@@ -51,20 +55,17 @@ impl<B: Into<Bytes>> From<B> for ReplyBody {
 }
 
 impl Body for ReplyBody {
-    type Data = Bytes;
+    type Data = Block;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = self.blocks.pop_front();
-        if let Some(block) = &next {
-            self.bytes -= block.len() as u64;
-        } else {
-            self.held.clear();
-        }
-        Poll::Ready(next.map(|block| Ok(Frame::data(block))))
+    ) -> Poll<Option<Result<Frame<Block>, Infallible>>> {
+        let Some(bytes) = self.blocks.pop_front() else { return Poll::Ready(None) };
+        self.bytes -= bytes.len() as u64;
+        let _held = Rc::clone(&self.held);
+        Poll::Ready(Some(Ok(Frame::data(Block { bytes, _held }))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -73,6 +74,28 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes)
+    }
+}
+
+/// A block on its way. It carries the account of its body: hyper drops the body as soon as it has the last block, and keeps
+/// the blocks for as long as a slow client takes to read them.
+#[derive(Debug)]
+pub(super) struct Block {
+    bytes: Bytes,
+    _held: Rc<Vec<Held>>,
+}
+
+impl Buf for Block {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
     }
 }
 
@@ -128,14 +151,17 @@ pub(super) fn plain_failure(http_failure: &HttpFailure) -> Reply {
 fn failed(status: u16, failure: &Failure) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = full(status, "application/json", failure.to_json().into());
-    // Retrying helps where room comes back by itself.
-    if matches!(failure.code, Code::ResourceExhausted | Code::Unavailable) {
+    // Retrying helps where room comes back by itself; what is too large stays so.
+    if failure.reason != BODY_TOO_LARGE_REASON
+        && matches!(failure.code, Code::ResourceExhausted | Code::Unavailable)
+    {
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     }
     reply
 }
 
-/// Compresses the reply's body if the client takes that and it is worth it.
+/// Compresses the reply's body if the client takes that and it is worth it. What goes out is accounted until it is sent, without
+/// asking for room: it is there already.
 pub(super) async fn compressed(
     rt: &impl Spawn,
     budget: &ShardBudget,
@@ -143,10 +169,16 @@ pub(super) async fn compressed(
     reply: Reply,
 ) -> Reply {
     let bytes = reply.body().bytes as usize;
-    if bytes < COMPRESSED_BODY_BYTES_MIN || !accepts_gzip(request) {
+    if bytes < COMPRESSED_BODY_BYTES_MIN {
         return reply;
     }
     let (mut head, mut body) = reply.into_parts();
+    if body.held.is_empty() {
+        body.held = Rc::new(vec![budget.hold(bytes as u64)]);
+    }
+    if !accepts_gzip(request) {
+        return Response::from_parts(head, body);
+    }
     // Every block goes out a little larger than it came in at the worst.
     let out = Rope::new(budget.clone(), usize::MAX, bytes as u64);
     if let Some((blocks, held)) = gzip::deflate(rt, body.blocks.make_contiguous(), out).await {

@@ -162,6 +162,7 @@ fn a_body_over_the_limit_is_refused_as_received_and_as_inflated() {
         let answer = world.http1(request("POST", PATH, &[PROTO, TENANT, encoding], body));
         let message = "request body too large: http: request body too large";
         assert_eq!(answer.error(), (429, "resource_exhausted".to_owned(), message.to_owned()));
+        assert!(!answer.headers.contains_key("retry-after"), "it is too long the next time, too");
     }
     let call = request("POST", PATH, &[PROTO, TENANT, GZIP], gzip(&limit));
     assert_eq!(world.http1(call).status.as_u16(), 200);

@@ -55,3 +55,29 @@ fn retrying_is_suggested_where_it_helps() {
         }
     }
 }
+
+#[test]
+fn what_can_never_pass_is_not_to_be_retried() {
+    let message = "request body too large".to_owned();
+    let reason = BODY_TOO_LARGE_REASON;
+    let failure = Failure { code: Code::ResourceExhausted, reason, message };
+    assert!(!connect_failure(&failure).headers().contains_key(RETRY_AFTER));
+}
+
+/// Large answers were once out of the accounts while slow clients read them, for two minutes each.
+#[test]
+fn a_reply_is_accounted_until_its_last_block_is_sent() {
+    let budget = Budget::new(1 << 20, 1).of_shard(ShardId(0));
+    let in_use = || budget.budget().accounted_bytes();
+    for accepted in ["identity", "gzip"] {
+        let reply = full(StatusCode::OK, "text/plain", vec![b'x'; 5000].into());
+        let reply = block_on(compressed(&Turns::default(), &budget, &accepting(accepted), reply));
+        let mut body = reply.into_body();
+        let block = block_on(body.frame()).unwrap().unwrap().into_data().unwrap();
+        assert!(body.is_end_stream());
+        drop(body);
+        assert!(in_use() > 0, "hyper has the last block in its queue, {accepted}");
+        drop(block);
+        assert_eq!(in_use(), 0, "{accepted}");
+    }
+}

@@ -18,6 +18,7 @@ use proto::rpc::{Code, Failure};
 use super::app::Api;
 use super::body::BodyError;
 use super::gzip::InflateError;
+use super::reply;
 use super::rope::RopeError;
 use super::server::Server;
 use crate::runtime::{Class, Spawn};
@@ -62,7 +63,11 @@ fn unavailable(message: String) -> Failure {
 fn body_failure(error: BodyError) -> Failure {
     let failure = |code, message| Failure { code, reason: "", message };
     match error {
-        BodyError::TooLarge => failure(Code::ResourceExhausted, BODY_TOO_LARGE.to_owned()),
+        BodyError::TooLarge => Failure {
+            code: Code::ResourceExhausted,
+            reason: reply::BODY_TOO_LARGE_REASON,
+            message: BODY_TOO_LARGE.to_owned(),
+        },
         BodyError::Memory(failure) => failure,
         BodyError::Read(text) => failure(Code::InvalidArgument, format!("read message: {text}")),
         BodyError::Timeout => failure(
