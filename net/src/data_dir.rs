@@ -70,10 +70,11 @@ impl DataDir {
     }
 }
 
+/// Overwrites what an earlier process wrote, block for block: a disk without room must not keep a process from starting.
 fn write_pid(lock: &mut File) -> io::Result<()> {
-    lock.set_len(0)?;
+    const WIDTH: usize = PID_BYTES_MAX as usize;
     lock.rewind()?;
-    writeln!(lock, "{}", std::process::id())
+    writeln!(lock, "{:<WIDTH$}", std::process::id())
 }
 
 fn pid_in(lock: &mut File) -> String {

@@ -282,7 +282,7 @@ impl<R: Runtime> Shard<R> {
     async fn samples(&self) -> Vec<MetricSample> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
-        samples.extend(self.log.metrics().samples(shard, self.rt.now_ns()));
+        samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms()));
         for (what, bytes) in self.budget.kinds() {
             let labels = vec![("shard", shard.to_string()), ("what", what.to_owned())];
             samples.push(MetricSample {

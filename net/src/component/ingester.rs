@@ -271,7 +271,7 @@ impl<R: Runtime> Ingester<R> {
 
     async fn replay_one(&self, worker: &mut Worker, bytes: &Bytes) -> Result<(), String> {
         let record = Record::decode(bytes).map_err(|error| error.to_string())?;
-        let Record { partition, origin, seq, admission, profile, receive_time_ms: _ } = record;
+        let Record { partition, origin, seq, admission, profile, receive_time_ms } = record;
         let identity = || {
             let (tenant, service) = (&partition.tenant, &partition.service_name);
             format!("record {seq} of origin {origin:032x} (tenant {tenant}, service {service})")
@@ -288,6 +288,7 @@ impl<R: Runtime> Ingester<R> {
             }
         };
         self.apply(worker, &partition, &admission).await;
+        self.log.metrics().note_record_of(receive_time_ms);
         Ok(())
     }
 }

@@ -112,7 +112,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_shard_up" { "shard" }
         "1 when the shard answered this scrape, else 0 and its metrics are missing."),
     metric!(Gauge "pyrite_wal_age_seconds" { "shard" }
-        "Age of the oldest record that only the log holds."),
+        "Age of the shard's oldest record that only a log holds, of this run or an earlier one, by its receive time."),
     metric!(Counter "pyrite_wal_bytes_total" { "shard" }
         "Bytes written to the log for groups of records, padding included."),
     metric!(Counter "pyrite_wal_commit_seconds_total" { "shard" }

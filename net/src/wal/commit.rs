@@ -162,7 +162,9 @@ impl<R: Runtime> Writer<R> {
 
 /// A log without a record leaves nothing to recover.
 async fn remove_empty_log<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
-    shared.rt.remove_dir(&shared.path).await?;
+    if shared.has_directory.get() {
+        shared.rt.remove_dir(&shared.path).await?;
+    }
     // The last shard of the run removes the run.
     let run_path = directory::run_path(shared.run);
     if shared.rt.list(&run_path).await?.is_empty() {

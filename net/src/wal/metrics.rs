@@ -25,8 +25,8 @@ pub struct Metrics {
     pub pending_bytes: Cell<usize>,
     /// Segments begun.
     pub segments: Cell<u64>,
-    /// Monotonic time of the first record that only the log holds, nanoseconds.
-    pub oldest_ns: Cell<Option<u64>>,
+    /// Least receive time of the shard's records that only logs hold, this run's or earlier ones', Unix milliseconds.
+    pub oldest_ms: Cell<Option<i64>>,
     /// Whether a failed write or sync has ended the log.
     pub sealed: Cell<bool>,
     /// Whether the disk has no room for the next segment and writes are refused.
@@ -43,15 +43,19 @@ impl Metrics {
         self.group_records.set(records.into());
         self.commit_ns.set(self.commit_ns.get() + took_ns);
         self.commit_ns_max.set(self.commit_ns_max.get().max(took_ns));
-        if self.oldest_ns.get().is_none() {
-            self.oldest_ns.set(Some(begun_ns));
-        }
+    }
+
+    /// Takes a record of that receive time for one that only a log holds.
+    pub fn note_record_of(&self, receive_time_ms: i64) {
+        let oldest_ms = self.oldest_ms.get().unwrap_or(receive_time_ms);
+        self.oldest_ms.set(Some(oldest_ms.min(receive_time_ms)));
     }
 
     /// The samples of `/metrics`.
-    pub fn samples(&self, shard: u16, now_ns: u64) -> Vec<MetricSample> {
+    pub fn samples(&self, shard: u16, unix_ms: i64) -> Vec<MetricSample> {
         const NS: f64 = 1e9;
-        let age_ns = self.oldest_ns.get().map_or(0, |oldest_ns| now_ns - oldest_ns);
+        const MS: f64 = 1e3;
+        let age_ms = self.oldest_ms.get().map_or(0, |oldest_ms| unix_ms.saturating_sub(oldest_ms));
         let rows = [
             ("pyrite_wal_commits_total", self.commits.get() as f64),
             ("pyrite_wal_records_total", self.records.get() as f64),
@@ -62,7 +66,7 @@ impl Metrics {
             ("pyrite_wal_group_records", self.group_records.get() as f64),
             ("pyrite_wal_pending_bytes", self.pending_bytes.get() as f64),
             ("pyrite_wal_segments", self.segments.get() as f64),
-            ("pyrite_wal_age_seconds", age_ns as f64 / NS),
+            ("pyrite_wal_age_seconds", age_ms.max(0) as f64 / MS),
             ("pyrite_wal_sealed", f64::from(u8::from(self.sealed.get()))),
             ("pyrite_wal_starved", f64::from(u8::from(self.starved.get()))),
         ];
@@ -73,5 +77,26 @@ impl Metrics {
                 value,
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The age counted from the first commit of this run, whatever earlier runs had left in their logs.
+    #[test]
+    fn the_age_is_that_of_the_oldest_record_whenever_it_comes() {
+        let age_s = |metrics: &Metrics, unix_ms| {
+            let samples = metrics.samples(0, unix_ms);
+            samples.iter().find(|sample| sample.name == "pyrite_wal_age_seconds").unwrap().value
+        };
+        let metrics = Metrics::default();
+        assert_eq!(age_s(&metrics, 10_000), 0.0, "no record");
+        metrics.note_record_of(9_000);
+        metrics.note_record_of(1_000); // replayed
+        metrics.note_record_of(9_500);
+        assert_eq!(age_s(&metrics, 10_000), 9.0);
+        assert_eq!(age_s(&metrics, 500), 0.0, "the clock was set back");
     }
 }

@@ -16,6 +16,8 @@
 //!   started again. An fsync is never retried. What was accepted and not synced is in doubt: it is readable until then, and
 //!   after the next start it is there once or not at all. A client that sends it again may count it twice.
 //! - A group overwrites zeroed, synced bytes, so its fdatasync waits for no metadata.
+//! - A file is closed before its name is removed. Whoever closes a file without a name frees its blocks and may wait for the
+//!   filesystem's journal; a ring does that on the shard's thread, everything else that can wait it does elsewhere.
 //!
 //! Not here: the bytes (`engine::wal`), what a record does to a head (`component::ingester`).
 
@@ -128,6 +130,8 @@ struct Shared<R: Runtime> {
     shard: u16,
     /// Directory of the log.
     path: String,
+    /// Whether it is there.
+    has_directory: Cell<bool>,
     /// The number in every group's header; never told to anyone.
     log_id: u64,
     state: RefCell<State>,
@@ -175,19 +179,24 @@ struct OpenGroup {
 }
 
 impl<R: Runtime> Log<R> {
-    /// Makes the log of `shard` in `run`, a ULID that no earlier run had. Its first segment is made ready in the background:
-    /// a disk that is full already refuses appends, not the start.
+    /// Makes the log of `shard` in `run`, a ULID that no earlier run had. Its first segment is made ready in the background, and
+    /// its directory too where there is no room for one yet: a disk that is full already refuses appends, not the start.
     pub async fn create(rt: R, run: u128, shard: u16, mut settings: Settings) -> io::Result<Self> {
         settings.check().map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
         settings.segment_bytes -= settings.segment_bytes % DISK_ALIGN as u64;
         let path = directory::log_path(run, shard);
-        rt.create_dir_all(&path).await?;
+        let has_directory = match rt.create_dir_all(&path).await {
+            Ok(()) => true,
+            Err(error) if prepare::is_full(&error) => false,
+            Err(error) => return Err(error),
+        };
         let log = Self(Rc::new(Shared {
             log_id: rt.next_u64(),
             settings,
             run,
             shard,
             path,
+            has_directory: Cell::new(has_directory),
             state: RefCell::new(State::Open),
             groups: RefCell::default(),
             metrics: Rc::default(),
@@ -235,6 +244,7 @@ impl<R: Runtime> Log<R> {
         let outcome = shared.add(room.await?, record, body_len);
         let metrics = &shared.metrics;
         metrics.pending_bytes.set(metrics.pending_bytes.get() + payload_len);
+        metrics.note_record_of(record.receive_time_ms);
         shared.commit.notify();
         Ok(match shared.settings.ack {
             Ack::Fsync => Pending::on(&outcome),

@@ -61,12 +61,14 @@ fn is_wanted<R: Runtime>(shared: &Shared<R>, number: u64) -> bool {
 }
 
 async fn prepare<R: Runtime>(shared: &Shared<R>, number: u64) -> io::Result<Segment<R>> {
+    if !shared.has_directory.get() {
+        shared.rt.create_dir_all(&shared.path).await?;
+        shared.has_directory.set(true);
+    }
     let name = directory::segment_name(number);
     let path = format!("{}/{name}", shared.path);
     let file = shared.rt.open(&path, Open::New).await?;
     if let Err(error) = zero(shared, &file).await {
-        // Closed before its name is removed: whoever closes a file without a name frees its blocks, and the ring would let
-        // the shard's thread do that.
         let _ = file.close().await;
         return Err(error);
     }
@@ -102,6 +104,7 @@ async fn give_up_for_now<R: Runtime>(shared: &Shared<R>, number: u64, error: &io
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether there was no room.
+pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

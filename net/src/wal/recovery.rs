@@ -3,7 +3,8 @@
 //! The logs of all earlier runs, of any number of shards, are dealt to the shards of this run. Each reads its logs one after
 //! the other, groups the records by owner and sends them in batches, one under way to each owner, so that the order within a
 //! log is kept. Logs stay where they are: nothing else holds their records yet. Unused tails of zeros are cut off, and logs
-//! without a record removed.
+//! without a record removed: first of all, for a killed run leaves whole segments behind, and runs may be killed again and
+//! again before any gets to the end of its recovery.
 //!
 //! Bounded: [`BATCH_BYTES`] collected and as much under way for each owner, one read of the log.
 
@@ -16,7 +17,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use engine::route::{ShardId, shard_of};
 use engine::wal::{
-    LogEnd, RecordError, RecordRoute, Replay, ReplayError, ReplayStep, Replayed,
+    BLOCK_BYTES, LogEnd, RecordError, RecordRoute, Replay, ReplayError, ReplayStep, Replayed,
     SEGMENT_HEADER_BYTES, SegmentFile,
 };
 use futures_util::StreamExt;
@@ -165,6 +166,18 @@ struct OldLog {
     shard: u16,
     path: String,
     files: Vec<SegmentFile>,
+    rest: Rest,
+}
+
+/// What a log seems to give back when it is read; those that give most are read first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rest {
+    /// All of it: no group stands where the first one would.
+    Everything,
+    /// Its last file ends in zeros.
+    Tail,
+    /// Nothing: it was closed, or read by an earlier start.
+    Nothing,
 }
 
 /// Reads this shard's share of the logs of earlier runs. Every shard of the run does, at the same time.
@@ -202,11 +215,48 @@ async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>, RecoveryE
         for (shard, path) in named(rt, &path, super::directory::shard_of).await? {
             if reader_of(run, shard, share.shards_count) == share.own.0 {
                 let files = segment_files(rt, &path).await?;
-                logs.push(OldLog { run, shard, path, files });
+                let rest = rest_of(rt, &path, &files).await?;
+                logs.push(OldLog { run, shard, path, files, rest });
             }
         }
     }
+    logs.sort_by_key(|log| log.rest); // stable: else by run and shard
     Ok(logs)
+}
+
+/// Two blocks tell; whether it is true is seen when the log is read.
+async fn rest_of<R: Runtime>(
+    rt: &R,
+    directory: &str,
+    files: &[SegmentFile],
+) -> Result<Rest, RecoveryError> {
+    let (Some(first), Some(last)) = (files.first(), files.last()) else {
+        return Ok(Rest::Everything);
+    };
+    if is_zero(rt, directory, first, SEGMENT_HEADER_BYTES as u64).await? {
+        return Ok(Rest::Everything);
+    }
+    let last_block = last.len.saturating_sub(1) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
+    let ends_in_zeros = is_zero(rt, directory, last, last_block).await?;
+    Ok(if ends_in_zeros { Rest::Tail } else { Rest::Nothing })
+}
+
+/// Whether nothing but zeros stands in a block, which may lie behind the end of the file.
+async fn is_zero<R: Runtime>(
+    rt: &R,
+    directory: &str,
+    file: &SegmentFile,
+    offset: u64,
+) -> Result<bool, RecoveryError> {
+    let path = format!("{directory}/{}", segment_name(file.number));
+    let block = async {
+        let file = rt.open(&path, Open::Existing).await?;
+        let block = file.read_at(offset, BLOCK_BYTES).await?;
+        file.close().await?;
+        Ok(block)
+    };
+    let block = block.await.map_err(|source| io_error(&path, source))?;
+    Ok(block.iter().all(|byte| *byte == 0))
 }
 
 /// Which shard reads a log: a matter of its name alone, for another shard may be removing an empty log while this one lists
@@ -282,6 +332,7 @@ async fn read<R: Runtime>(
             ReplayStep::Finished(end) => {
                 batches.finish().await?;
                 reader.report(progress, log.files.len(), 0);
+                reader.close().await?;
                 return Ok(end);
             }
         }
@@ -300,12 +351,20 @@ impl<R: Runtime> Reader<'_, R> {
     async fn read(&mut self, file: usize, offset: u64, len: usize) -> Result<Bytes, RecoveryError> {
         let path = format!("{}/{}", self.log.path, segment_name(self.log.files[file].number));
         if self.open.as_ref().is_none_or(|(open, _)| *open != file) {
+            self.close().await?;
             let opened = open_synced(self.rt, &path).await;
             self.open = Some((file, opened.map_err(|source| io_error(&path, source))?));
         }
         let (_, opened) = self.open.as_ref().expect("the file was opened above");
         let bytes = opened.read_at(offset, len).await;
         bytes.map(Bytes::from).map_err(|source| io_error(&path, source))
+    }
+
+    /// Files are trimmed and removed once they are closed.
+    async fn close(&mut self) -> Result<(), RecoveryError> {
+        let Some((file, open)) = self.open.take() else { return Ok(()) };
+        let path = format!("{}/{}", self.log.path, segment_name(self.log.files[file].number));
+        open.close().await.map_err(|source| io_error(&path, source))
     }
 
     fn report(&self, progress: &Progress, file: usize, offset: u64) {

@@ -16,7 +16,7 @@ use proto::rpc::{Code, Failure};
 use super::recovery::{Owners, Progress, Recovered, RecoveryError, Share, recover};
 use super::{Ack, IN_DOUBT, Log, Pending, SEGMENT_BYTES_MIN, Settings};
 use crate::runtime::sim::{DiskFaults, NodeId, Sim, World};
-use crate::runtime::{Clock, Disk};
+use crate::runtime::{Class, Clock, Disk, Spawn};
 
 const NODE: NodeId = NodeId(0);
 const SMALL: Settings =
@@ -252,6 +252,73 @@ fn recovery_cuts_off_what_a_crashed_run_had_made_ready() {
     world.damage(NODE, &format!("{log}/00000001.wal"), |bytes| len = bytes.len());
     assert_eq!(len, 9 * 4096, "the header and eight groups");
     assert_eq!(recovered(&world, 1).0.len(), 8, "a trimmed log reads as before");
+}
+
+/// Never gets to take a batch.
+struct Busy;
+
+impl Owners for Busy {
+    async fn replay(&self, _: ShardId, _: ReplayRequest) -> Result<ReplayReply, Failure> {
+        std::future::pending().await
+    }
+}
+
+/// Several hundred starts, each killed before its recovery had come far, filled a disk with segments that held nothing.
+#[test]
+fn recovery_gives_room_back_before_it_replays() {
+    let world = World::new(13);
+    let killed = |run: u128, records: u64| {
+        with_log(&world, run, SMALL, move |log| async move {
+            for seq in 1..=records {
+                append(&log, "a", run as u64 * 100 + seq, &[1; 3000]).await.unwrap().await.unwrap();
+            }
+        });
+        world.run_for(Duration::from_secs(1));
+        world.kill(NODE);
+    };
+    killed(1, 8);
+    assert_eq!(recovered(&world, 1).0.len(), 8, "its tail is cut off now");
+    killed(2, 8);
+    killed(3, 0);
+    killed(4, 0);
+    let of = |world: &World, run: usize| {
+        let runs = files(world, "wal");
+        runs.get(run).map(|run| files(world, &format!("wal/{run}/0")))
+    };
+    assert_eq!(of(&world, 2).unwrap(), ["00000001.wal"], "made ready and never used");
+    let rt = world.shard(NODE, 0);
+    let reading = rt.clone();
+    rt.spawn(Class::Background, async move {
+        let share = Share::new(ShardId(0), 1, u128::MAX);
+        let _ = recover(&reading, share, &Busy, &Progress::default()).await;
+    });
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(files(&world, "wal").len(), 2, "logs without a record are gone");
+    world.kill(NODE);
+    let (seqs, ..) = recovered(&world, 1);
+    assert_eq!((seqs[0], seqs[8]), (201, 101), "the log with an unused tail goes first");
+}
+
+/// Making the log's directory failed on a full disk, and the process with it.
+#[test]
+fn a_disk_that_is_full_at_the_start_refuses_writes_until_there_is_room() {
+    let world = World::new(14);
+    let full = DiskFaults { capacity_bytes: Some(0), ..DiskFaults::default() };
+    world.set_disk_faults(NODE, full);
+    with_log(&world, 1, SMALL, |log| async move {
+        let refused = append(&log, "a", 1, b"profile").await.unwrap_err();
+        assert_eq!(refused.reason, "wal_no_space");
+        log.close().await.unwrap();
+    });
+    let inner = world.clone();
+    with_log(&world, 2, SMALL, move |log| async move {
+        assert!(append(&log, "a", 1, b"profile").await.is_err());
+        inner.set_disk_faults(NODE, DiskFaults::default());
+        inner.shard(NODE, 0).sleep(Duration::from_secs(2)).await;
+        append(&log, "a", 2, b"profile").await.unwrap().await.unwrap();
+    });
+    world.crash(NODE);
+    assert_eq!(recovered(&world, 1).0, [2]);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!   syncs succeed without them (as the page cache of Linux does). The process that wrote them reads them until it is killed.
 //! - A new, renamed or removed name is durable by `sync_dir`; at a crash each such change since has happened or not.
 //!   Directories are durable when made (the trait says so).
-//! - Space is counted over the lengths of all files; EIO comes by chance.
+//! - Space is counted over the lengths of all files, and a full disk makes no directory either; EIO comes by chance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -266,12 +266,14 @@ impl DiskImage {
         if fails { Err(input_output_error()) } else { Ok(()) }
     }
 
-    pub(super) fn create_dir_all(&mut self, path: &str) {
+    pub(super) fn create_dir_all(&mut self, path: &str) -> io::Result<()> {
         let mut directory = path;
-        while !directory.is_empty() {
+        while !directory.is_empty() && !self.directories.contains(directory) {
+            self.check_space(1)?;
             self.directories.insert(directory.to_owned());
             directory = parent(directory);
         }
+        Ok(())
     }
 
     pub(super) fn list(&self, path: &str) -> Vec<String> {

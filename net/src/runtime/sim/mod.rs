@@ -369,8 +369,7 @@ impl Disk for Sim {
 
     async fn create_dir_all(&self, path: &str) -> io::Result<()> {
         let path = path.to_owned();
-        self.on_disk(Latency::Metadata, move |disk| disk.create_dir_all(&path)).await;
-        Ok(())
+        self.on_disk(Latency::Metadata, move |disk| disk.create_dir_all(&path)).await
     }
 
     async fn list(&self, path: &str) -> io::Result<Vec<String>> {
