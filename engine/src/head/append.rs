@@ -17,12 +17,11 @@ use crate::tenant::PartitionKey;
 /// Work of one step, about nanoseconds (see [`Interner::take_cost`]): half a millisecond, a quarter of what a shard may take.
 const STEP_COST_MAX: usize = 500_000;
 
-/// Samples that one call of [`Append::select`] looks at. Their frames are not counted in advance: with the default limits of
-/// samples and depth, a call visits a million at most, which takes a third of a millisecond.
-const SELECT_SAMPLES_MAX: usize = 1024;
+/// Samples that a batch looks at, stored or not.
+const SAMPLES_MAX: usize = 4096;
 
-/// Stacks of one batch of look-ups.
-const STACKS_MAX: usize = 64;
+/// What looking at a sample costs, about nanoseconds.
+const SAMPLE_COST: usize = 4;
 
 /// What encoding a value costs, about nanoseconds.
 const VALUE_COST: usize = 10;
@@ -45,8 +44,9 @@ pub struct Append {
     row_series: Vec<SeriesId>,
     /// Hashes of what each column and each group adds to a series' labels.
     column_hashes: Vec<u128>,
+    /// Whether no column of any group is dropped: then every sample that normalising left has a value to store.
+    stores_all: bool,
     labels_hash: u128,
-    samples: Vec<u32>,
     nodes: Vec<u32>,
     values: Vec<u64>,
     bytes: Vec<u8>,
@@ -57,14 +57,9 @@ pub struct Append {
 enum Phase {
     #[default]
     Idle,
-    /// Which samples are stored, and which locations they need.
-    Select {
-        sample: usize,
-    },
-    Locations,
-    /// The nodes of the samples' stacks.
+    /// Which samples are stored, and the nodes of their stacks.
     Stacks {
-        item: usize,
+        sample: usize,
     },
     Sort,
     Encode {
@@ -113,7 +108,8 @@ impl Append {
         self.batch.clear();
         self.row_series.clear();
         self.key = Some(key.clone());
-        self.phase = Phase::Select { sample: 0 };
+        self.stores_all = !admission.outcomes.contains(&Outcome::Dropped);
+        self.phase = Phase::Stacks { sample: 0 };
         self.hash_columns(heads.secret(), profile, admission);
     }
 
@@ -126,9 +122,9 @@ impl Append {
             while cost_left > 0 {
                 let cost = match self.phase {
                     Phase::Idle => unreachable!("begin left the idle phase"),
-                    Phase::Select { sample } => self.select(profile, admission, sample),
-                    Phase::Locations => self.locations(&mut head.symbols, profile),
-                    Phase::Stacks { item } => self.stacks(&mut head.symbols, profile, item),
+                    Phase::Stacks { sample } => {
+                        self.stacks(&mut head.symbols, profile, admission, sample)
+                    }
                     Phase::Sort => self.sort(profile, head.symbols.nodes_count()),
                     Phase::Encode { item } if item < self.sorter.items.len() => {
                         self.encode_group(head, profile, admission, item)
@@ -170,61 +166,45 @@ impl Append {
             + self.batch.bytes_held()
             + self.row_series.capacity() * size_of::<SeriesId>()
             + self.column_hashes.capacity() * size_of::<u128>()
-            + (self.samples.capacity() + self.nodes.capacity()) * size_of::<u32>()
+            + self.nodes.capacity() * size_of::<u32>()
             + self.values.capacity() * size_of::<u64>()
             + self.bytes.capacity()
     }
 
-    /// Looks at samples from `sample` on; gives the cost.
-    fn select(&mut self, profile: &Profile, admission: &Admission, sample: usize) -> usize {
+    /// Finds the nodes of a batch of samples from `sample` on; gives the cost.
+    fn stacks(
+        &mut self,
+        symbols: &mut Symbols,
+        profile: &Profile,
+        admission: &Admission,
+        sample: usize,
+    ) -> usize {
         let columns = profile.sample_types.len();
-        let until = profile.samples_count().min(sample + SELECT_SAMPLES_MAX);
-        let mut frames = 0;
-        for sample in sample..until {
-            let group = profile.sample_groups[sample];
-            if group == NONE {
-                continue;
+        let first = self.sorter.items.len();
+        let until = profile.samples_count().min(sample + SAMPLES_MAX);
+        let mut next = sample;
+        let mut has_room = true;
+        while next < until && has_room {
+            let group = profile.sample_groups[next];
+            if group != NONE {
+                let values = &profile.values[next * columns..][..columns];
+                let outcomes = &admission.outcomes[group as usize * columns..][..columns];
+                if self.stores_all || has_live_value(values, outcomes) {
+                    has_room = self.interner.push_stack(symbols, profile, stack_of(profile, next));
+                    self.sorter.items.push(Item { node: NONE, sample: next as u32 });
+                }
             }
-            let values = &profile.values[sample * columns..][..columns];
-            let outcomes = &admission.outcomes[group as usize * columns..][..columns];
-            if has_live_value(values, outcomes) {
-                let stack = stack_of(profile, sample);
-                self.interner.want(stack);
-                self.sorter.items.push(Item { node: NONE, sample: sample as u32 });
-                frames += stack.len();
-            }
+            next += 1;
         }
-        self.phase = if until == profile.samples_count() {
-            Phase::Locations
-        } else {
-            Phase::Select { sample: until }
-        };
-        (until - sample) * 4 + frames
-    }
-
-    fn locations(&mut self, symbols: &mut Symbols, profile: &Profile) -> usize {
-        if self.interner.locations(symbols, profile, STEP_COST_MAX) == Step::Done {
-            self.phase = Phase::Stacks { item: 0 };
-        }
-        self.interner.take_cost()
-    }
-
-    /// Finds the nodes of a batch of samples; gives the cost.
-    fn stacks(&mut self, symbols: &mut Symbols, profile: &Profile, item: usize) -> usize {
-        let until = self.sorter.items.len().min(item + STACKS_MAX);
-        let samples = &mut self.samples;
-        samples.clear();
-        samples.extend(self.sorter.items[item..until].iter().map(|item| item.sample));
-        let stacks = samples.iter().map(|sample| stack_of(profile, *sample as usize));
-        let items = &mut self.sorter.items[item..until];
-        self.interner.stacks(symbols, stacks, |at, node| items[at].node = node.0);
-        if until == self.sorter.items.len() {
+        let items = &mut self.sorter.items[first..];
+        self.interner.end_batch(symbols, |at, node| items[at].node = node.0);
+        if next == profile.samples_count() {
             self.sorter.begin(symbols.nodes_count(), profile.groups_count());
             self.phase = Phase::Sort;
         } else {
-            self.phase = Phase::Stacks { item: until };
+            self.phase = Phase::Stacks { sample: next };
         }
-        self.interner.take_cost()
+        (next - sample) * SAMPLE_COST + self.interner.take_cost()
     }
 
     fn sort(&mut self, profile: &Profile, nodes_count: usize) -> usize {
@@ -266,7 +246,7 @@ impl Append {
                 let labels = series_labels(profile, admission, group as usize, column, outcome);
                 head.series.intern(content, labels, &head.secret)
             });
-            self.batch.push(series, &self.nodes, &self.values);
+            self.batch.push(series, &mut self.nodes, &mut self.values);
             self.row_series.push(series);
         }
         self.phase = Phase::Encode { item: item + count };

@@ -13,7 +13,7 @@
 //! samples  node ids, each as the difference from the one before    unless same_nodes
 //!          values divided by the multiplier (their gcd)            unless same_values
 //! ```
-//! All numbers are varints. `same_…` says that the bytes of the last row that had its own stand for this row too: Go's
+//! All numbers are varints. `same_…` says that those of the last row that had its own stand for this row too: Go's
 //! `samples` and `cpu` columns differ in the multiplier only, `alloc_objects` and `alloc_space` have the same nodes.
 //!
 //! Arithmetic is modulo 2^64, as Go's is: sums that overflow wrap, and wrap back when they are undone.
@@ -37,8 +37,9 @@ pub(super) struct BatchWriter {
     /// Number of values of all rows.
     pub(super) values_count: u64,
     series: u32,
-    nodes: std::ops::Range<usize>,
-    values: std::ops::Range<usize>,
+    /// Nodes and divided values of the last rows that had their own.
+    nodes: Vec<u32>,
+    values: Vec<u64>,
 }
 
 impl BatchWriter {
@@ -49,78 +50,70 @@ impl BatchWriter {
         self.rows_count = 0;
         self.values_count = 0;
         self.series = 0;
-        self.nodes = 0..0;
-        self.values = 0..0;
+        self.nodes.clear();
+        self.values.clear();
     }
 
-    /// Adds a row; gives its total. `nodes` ascend, `values` stand beside them and are not zero.
-    pub(super) fn push(&mut self, series: SeriesId, nodes: &[u32], values: &[u64]) -> i64 {
+    /// Adds a row; gives its total. `nodes` ascend, `values` stand beside them and are not zero; both are left as scratch.
+    pub(super) fn push(
+        &mut self,
+        series: SeriesId,
+        nodes: &mut Vec<u32>,
+        values: &mut Vec<u64>,
+    ) -> i64 {
         assert_eq!(nodes.len(), values.len(), "every node has a value");
         debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
         let multiplier = greatest_divisor(values);
-        let same_nodes = self.push_nodes(nodes);
-        let (total, same_values) = self.push_values(values, multiplier);
+        if multiplier > 1 {
+            values.iter_mut().for_each(|value| *value /= multiplier);
+        }
+        let total = values.iter().fold(0_u64, |sum, value| sum.wrapping_add(*value));
+        let count = nodes.len() as u64;
+        let (same_nodes, same_values) = (*nodes == self.nodes, *values == self.values);
         varint::push(&mut self.rows, varint::zigzag(i64::from(series.0) - i64::from(self.series)));
-        let count = if same_nodes { 0 } else { nodes.len() as u64 };
         let same = u64::from(same_nodes) * SAME_NODES + u64::from(same_values) * SAME_VALUES;
-        varint::push(&mut self.rows, count << 2 | same);
+        varint::push(&mut self.rows, (if same_nodes { 0 } else { count }) << 2 | same);
         if !same_nodes {
-            varint::push(&mut self.rows, self.nodes.len() as u64);
+            std::mem::swap(nodes, &mut self.nodes);
+            self.push_nodes();
         }
         if !same_values {
-            varint::push(&mut self.rows, self.values.len() as u64);
+            std::mem::swap(values, &mut self.values);
+            self.push_values();
             varint::push(&mut self.rows, total);
         }
         varint::push(&mut self.rows, multiplier);
         self.series = series.0;
         self.rows_count += 1;
-        self.values_count += nodes.len() as u64;
+        self.values_count += count;
         total.wrapping_mul(multiplier) as i64
     }
 
-    fn push_nodes(&mut self, nodes: &[u32]) -> bool {
+    fn push_nodes(&mut self) {
         let start = self.samples.len();
         let mut last = 0;
-        for &node in nodes {
+        for &node in &self.nodes {
             varint::push(&mut self.samples, u64::from(node - last));
             last = node;
         }
-        keep_if_new(&mut self.samples, start, &mut self.nodes)
+        varint::push(&mut self.rows, (self.samples.len() - start) as u64);
     }
 
-    fn push_values(&mut self, values: &[u64], multiplier: u64) -> (u64, bool) {
+    fn push_values(&mut self) {
         let start = self.samples.len();
-        let mut total = 0_u64;
-        if multiplier == 1 {
-            for &value in values {
-                total = total.wrapping_add(value);
-                varint::push(&mut self.samples, value);
-            }
-        } else {
-            for &value in values {
-                let quotient = value / multiplier;
-                total = total.wrapping_add(quotient);
-                varint::push(&mut self.samples, quotient);
-            }
+        for &value in &self.values {
+            varint::push(&mut self.samples, value);
         }
-        (total, keep_if_new(&mut self.samples, start, &mut self.values))
+        varint::push(&mut self.rows, (self.samples.len() - start) as u64);
     }
 
     /// Heap bytes held.
     pub(super) fn bytes_held(&self) -> usize {
-        self.rows.capacity() + self.samples.capacity()
+        self.rows.capacity()
+            + self.samples.capacity()
+            + self.nodes.capacity() * size_of::<u32>()
+            + self.values.capacity() * size_of::<u64>()
     }
-}
-
-/// Takes the bytes from `start` back when they repeat those of `last`, else makes them the last; says which.
-fn keep_if_new(samples: &mut Vec<u8>, start: usize, last: &mut std::ops::Range<usize>) -> bool {
-    let same = last.start < last.end && samples[start..] == samples[last.clone()];
-    if same {
-        samples.truncate(start);
-    } else {
-        *last = start..samples.len();
-    }
-    same
 }
 
 /// The greatest number that divides all; 1 for none. Mostly one division a value: the divisor is found early.

@@ -4,18 +4,23 @@
 //! for their strings; each is hashed once a profile and remembered in an array by profile row. Only a location that the tables
 //! do not know makes its functions and strings be looked up at all.
 
+use std::ops::Range;
+
 use super::location_table::NewLocation;
 use super::{
     Function, FunctionId, Line, LocationId, Mapping, MappingId, NodeId, StringId, Symbols,
 };
-use crate::profile::{Profile, Span, Step};
+use crate::profile::{Profile, Span};
 use crate::{hash::HashSecret, profile};
 
 /// No id yet.
 const NONE: u32 = profile::NONE;
 
-/// No id yet, but a stack needs one.
+/// No id yet, but a look-up is under way.
 const WANTED: u32 = NONE - 1;
+
+/// Set in [`NONE`] and [`WANTED`], in no id: two billion locations do not fit a head.
+const UNKNOWN_BIT: u32 = 1 << 31;
 
 /// Where rows are read from: a decoded profile, or another shard's part of an answer. Rows are valid indices.
 pub trait Source {
@@ -80,27 +85,29 @@ impl Source for Profile {
 
 /// Scratch for interning one source after another; [`Interner::begin`] empties it.
 ///
-/// The same target and source must be given to every call between two `begin`s. Look-ups go in batches, hashes first: a
-/// look-up alone waits for two cache misses, in a short loop several wait together.
+/// The same target and source must be given to every call between two `begin`s. Stacks go in batches, hashes first: a look-up
+/// alone waits for two cache misses, in a short loop several wait together.
 #[derive(Debug, Default)]
 pub struct Interner {
     memo: Memo,
-    /// First location row that [`Interner::locations`] has not looked at.
-    location_next: u32,
-    found: Vec<Found>,
-    /// Ids of the locations of the stack at hand, leaf first, little-endian.
-    stack_bytes: Vec<u8>,
+    /// Location ids of the batch's stacks, each leaf first, little-endian, and where each stack ends.
+    batch_bytes: Vec<u8>,
+    batch_ends: Vec<u32>,
+    lookups: Vec<Lookup>,
     /// Location ids of the last stack that was new, root first, and the node at each of them.
     last_locations: Vec<u32>,
     last_nodes: Vec<u32>,
 }
 
-/// Rows of one batch of look-ups.
-const BATCH_ROWS: usize = 64;
+/// Stacks of a batch: more than a processor can wait for at once.
+const BATCH_STACKS_MAX: usize = 64;
 
-/// A look-up of a batch and its result.
+/// Frames after which a batch takes no further stack. When all of them are new locations, a batch takes 0.7 ms.
+const BATCH_FRAMES_MAX: usize = 2048;
+
+/// A look-up and its result.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+struct Lookup {
     hash: u128,
     row: u32,
     id: u32,
@@ -148,7 +155,7 @@ impl Interner {
         refill(&mut memo.function_ids, functions, NONE);
         refill(&mut memo.location_ids, locations, NONE);
         memo.cost = 0;
-        self.location_next = 0;
+        self.batch_ends.clear();
         self.last_locations.clear();
         self.last_nodes.clear();
     }
@@ -158,80 +165,60 @@ impl Interner {
         std::mem::take(&mut self.memo.cost)
     }
 
-    /// Notes that a stack has these location rows. All stacks are noted before the first [`Interner::locations`].
-    pub fn want(&mut self, rows: &[u32]) {
-        for &row in rows {
-            self.memo.location_ids[row as usize] = WANTED;
-        }
-    }
-
-    /// Interns locations that were wanted, until the cost of this call passes `cost_max`.
-    pub fn locations(
+    /// Adds a stack to the batch, as location rows, leaf first, and interns the locations that no stack before it had. Says
+    /// whether there is room for another.
+    #[inline]
+    pub fn push_stack(
         &mut self,
         symbols: &mut Symbols,
         source: &impl Source,
-        cost_max: usize,
-    ) -> Step {
-        let rows = self.memo.location_ids.len() as u32;
-        while self.location_next < rows {
-            if self.memo.cost >= cost_max {
-                return Step::More;
-            }
-            self.found.clear();
-            while self.location_next < rows && self.found.len() < BATCH_ROWS {
-                let row = self.location_next;
-                if self.memo.location_ids[row as usize] == WANTED {
-                    let hash = self.memo.location_hash(&symbols.secret, source, row);
-                    self.found.push(Found { hash, row, id: NONE });
-                }
-                self.location_next += 1;
-            }
-            for found in &mut self.found {
-                found.id = symbols.locations.find(found.hash).map_or(NONE, |id| id.0);
-            }
-            for Found { hash, row, id } in self.found.iter().copied() {
-                let id = if id == NONE {
-                    self.memo.add_location(symbols, source, row, hash).0
-                } else {
-                    id
-                };
-                self.memo.location_ids[row as usize] = id;
-            }
-            self.memo.cost += cost::LOCATION * BATCH_ROWS;
+        rows: &[u32],
+    ) -> bool {
+        let start = self.batch_ends.last().map_or(0, |end| *end as usize);
+        let end = start + rows.len();
+        if self.batch_bytes.len() < end * 4 {
+            self.batch_bytes.resize(end * 4, 0);
         }
-        Step::Done
+        let slots = &mut self.batch_bytes[start * 4..end * 4];
+        if gather(slots, rows, &self.memo.location_ids) >= UNKNOWN_BIT {
+            self.memo.locations(symbols, source, rows, &mut self.lookups);
+            let all = gather(slots, rows, &self.memo.location_ids);
+            assert!(all < UNKNOWN_BIT, "every location of the stack has an id");
+        }
+        self.batch_ends.push(end as u32);
+        end < BATCH_FRAMES_MAX && self.batch_ends.len() < BATCH_STACKS_MAX
     }
 
-    /// The nodes of some stacks, given as location rows, leaf first, which [`Interner::locations`] has interned.
-    pub fn stacks<'a>(
-        &mut self,
-        symbols: &mut Symbols,
-        stacks: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
-        mut node_of: impl FnMut(usize, NodeId),
-    ) {
-        debug_assert!(stacks.len() <= BATCH_ROWS, "a batch is small");
-        self.found.clear();
-        for rows in stacks.clone() {
-            self.memo.cost += cost::STACK + rows.len() * cost::FRAME;
-            let hash = self.stack_hash(&symbols.secret, rows);
-            self.found.push(Found { hash, row: 0, id: NONE });
+    /// Ends the batch: gives the node of each of its stacks, in the order they came in.
+    pub fn end_batch(&mut self, symbols: &mut Symbols, mut node_of: impl FnMut(usize, NodeId)) {
+        self.lookups.clear();
+        let mut start = 0;
+        for &end in &self.batch_ends {
+            let bytes = &self.batch_bytes[start as usize * 4..end as usize * 4];
+            let hash = symbols.secret.content(bytes);
+            self.lookups.push(Lookup { hash, row: start, id: NONE });
+            start = end;
         }
-        for found in &mut self.found {
-            found.id = symbols.tree.find_stack(found.hash).map_or(NONE, |node| node.0);
+        for lookup in &mut self.lookups {
+            lookup.id = symbols.tree.find_stack(lookup.hash).map_or(NONE, |node| node.0);
         }
-        for (at, rows) in stacks.enumerate() {
-            let Found { hash, id, .. } = self.found[at];
+        self.memo.cost += self.lookups.len() * cost::STACK + start as usize * cost::FRAME;
+        for at in 0..self.lookups.len() {
+            let Lookup { hash, row: start, id } = self.lookups[at];
             let node = match id {
-                _ if rows.is_empty() => NodeId::ROOT,
+                _ if start == self.batch_ends[at] => NodeId::ROOT,
                 // A stack before it in the batch may have been the same.
                 NONE => match symbols.tree.find_stack(hash) {
                     Some(node) => node,
-                    None => self.new_stack(symbols, rows, hash),
+                    None => {
+                        self.new_stack(symbols, start as usize..self.batch_ends[at] as usize, hash)
+                    }
                 },
                 id => NodeId(id),
             };
             node_of(at, node);
         }
+        self.batch_ends.clear();
     }
 
     /// The id of a location row.
@@ -268,34 +255,21 @@ impl Interner {
                 + memo.mapping_ids.capacity()
                 + memo.function_ids.capacity()
                 + memo.location_ids.capacity()
+                + self.batch_ends.capacity()
                 + self.last_locations.capacity()
                 + self.last_nodes.capacity())
                 * size_of::<u32>()
             + memo.location_bytes.capacity()
-            + self.stack_bytes.capacity()
-            + self.found.capacity() * size_of::<Found>()
+            + self.batch_bytes.capacity()
+            + self.lookups.capacity() * size_of::<Lookup>()
     }
 
-    /// Hash of the location ids of a stack; leaves them in `stack_bytes`.
-    #[inline]
-    fn stack_hash(&mut self, secret: &HashSecret, rows: &[u32]) -> u128 {
-        if self.stack_bytes.len() < rows.len() * 4 {
-            self.stack_bytes.resize(rows.len() * 4, 0);
-        }
-        let bytes = &mut self.stack_bytes[..rows.len() * 4];
-        for (slot, &row) in bytes.chunks_exact_mut(4).zip(rows) {
-            let id = self.memo.location_ids[row as usize];
-            debug_assert!(id < WANTED, "locations are interned before stacks");
-            slot.copy_from_slice(&id.to_le_bytes());
-        }
-        secret.content(bytes)
-    }
-
-    /// Walks a new stack from the root. Stacks come in an order that shares callers, so the walk starts where the last new
-    /// stack parts from this one; below the first node that had to be made there is nothing to look up.
-    fn new_stack(&mut self, symbols: &mut Symbols, rows: &[u32], hash: u128) -> NodeId {
-        let ids = &self.memo.location_ids;
-        let root_first = rows.iter().rev().map(|row| ids[*row as usize]);
+    /// Walks a new stack of the batch from the root. Stacks come in an order that shares callers, so the walk starts where the
+    /// last new stack parts from this one; below the first node that had to be made there is nothing to look up.
+    fn new_stack(&mut self, symbols: &mut Symbols, frames: Range<usize>, hash: u128) -> NodeId {
+        let depth = frames.len();
+        let root_first = self.batch_bytes[frames.start * 4..frames.end * 4].rchunks_exact(4);
+        let root_first = root_first.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let last = self.last_locations.iter().copied();
         let shared = root_first.clone().zip(last).take_while(|(a, b)| a == b).count();
         self.last_locations.truncate(shared);
@@ -313,13 +287,43 @@ impl Interner {
             self.last_locations.push(location.0);
             self.last_nodes.push(node.0);
         }
-        self.memo.cost += (rows.len() - shared) * cost::FRAME_NEW;
+        self.memo.cost += (depth - shared) * cost::FRAME_NEW;
         symbols.tree.insert_stack(hash, node);
         node
     }
 }
 
 impl Memo {
+    /// Interns the locations among `rows` that have no id yet.
+    #[cold]
+    fn locations(
+        &mut self,
+        symbols: &mut Symbols,
+        source: &impl Source,
+        rows: &[u32],
+        lookups: &mut Vec<Lookup>,
+    ) {
+        lookups.clear();
+        for &row in rows {
+            if self.location_ids[row as usize] == NONE {
+                self.location_ids[row as usize] = WANTED;
+                let hash = self.location_hash(&symbols.secret, source, row);
+                lookups.push(Lookup { hash, row, id: NONE });
+            }
+        }
+        for lookup in &mut *lookups {
+            lookup.id = symbols.locations.find(lookup.hash).map_or(NONE, |id| id.0);
+        }
+        self.cost += lookups.len() * cost::LOCATION;
+        for Lookup { hash, row, id } in lookups.iter().copied() {
+            let id = match id {
+                NONE => self.add_location(symbols, source, row, hash).0,
+                id => id,
+            };
+            self.location_ids[row as usize] = id;
+        }
+    }
+
     /// The id of a location that was not found before this source, or its batch.
     #[cold]
     fn add_location(
@@ -499,6 +503,18 @@ impl Memo {
         self.string_ids[row as usize] = id.0;
         id
     }
+}
+
+/// Writes the ids of some rows as bytes; gives the OR of all of them.
+#[inline]
+fn gather(bytes: &mut [u8], rows: &[u32], ids: &[u32]) -> u32 {
+    let mut all = 0;
+    for (slot, &row) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(rows) {
+        let id = ids[row as usize];
+        all |= id;
+        *slot = id.to_le_bytes();
+    }
+    all
 }
 
 /// `len` times `value`, in the allocation there is.

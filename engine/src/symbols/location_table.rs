@@ -86,6 +86,7 @@ impl LocationTable {
     /// Stores a location that [`LocationTable::find`] did not find.
     pub(super) fn push(&mut self, new: NewLocation) -> LocationId {
         let id = self.mappings.len() as u32;
+        assert!(id < 1 << 31, "a head holds fewer than 2^31 locations");
         let mapping = new.mapping.map_or(MAPPING_NONE, |mapping| mapping.0);
         column::push(&mut self.mappings, mapping << 1 | u32::from(new.is_folded));
         column::push(&mut self.addresses, new.address);
