@@ -13,12 +13,25 @@ pub(super) fn push(bytes: &mut Vec<u8>, mut value: u64) {
     bytes.push(value as u8);
 }
 
-/// Reads the number at `at` and moves behind it. Without a branch on its length: lengths of a row's deltas are a coin toss,
-/// and a mispredicted branch costs more than the shifts (`bench/benches/head_read.rs`).
+/// Reads the number at `at` and moves behind it. Numbers of one and two bytes are told apart without a branch: among a row's
+/// deltas their order is a coin toss, and a mispredicted branch costs more than the shifts (`bench/benches/head_read.rs`).
 #[inline]
 pub(super) fn read(bytes: &[u8], at: &mut usize) -> u64 {
-    let Some(word) = bytes.get(*at..*at + 8) else { return read_bytewise(bytes, at) };
-    let word = u64::from_le_bytes(word.try_into().expect("eight bytes were taken"));
+    let Some(word) = bytes.get(*at..).and_then(|rest| rest.first_chunk::<8>()) else {
+        return read_bytewise(bytes, at);
+    };
+    let word = u64::from_le_bytes(*word);
+    if word & 0x8080 == 0x8080 {
+        return read_long(word, bytes, at);
+    }
+    let second = word >> 7 & 1;
+    *at += 1 + second as usize;
+    (word & 0x7f) | (word >> 1 & 0x3f80 & second.wrapping_neg())
+}
+
+/// A number of three to eight bytes, without a branch on its length either.
+#[inline]
+fn read_long(word: u64, bytes: &[u8], at: &mut usize) -> u64 {
     let stops = !word & CONTINUES;
     if stops == 0 {
         return read_bytewise(bytes, at);
