@@ -65,7 +65,9 @@ impl BatchWriter {
         debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
         let multiplier = greatest_divisor(values);
         if multiplier > 1 {
-            values.iter_mut().for_each(|value| *value /= multiplier);
+            for value in values.iter_mut() {
+                *value /= multiplier;
+            }
         }
         let total = values.iter().fold(0_u64, |sum, value| sum.wrapping_add(*value));
         let count = nodes.len() as u64;
