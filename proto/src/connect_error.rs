@@ -123,8 +123,8 @@ impl Failure {
     pub fn shortened(mut self) -> Self {
         let bytes = self.message.len();
         if bytes > FAILURE_MESSAGE_BYTES_MAX {
-            self.message.truncate(self.message.floor_char_boundary(FAILURE_MESSAGE_BYTES_MAX));
-            self.message += &format!("… ({bytes} bytes in all)");
+            let end = self.message.floor_char_boundary(FAILURE_MESSAGE_BYTES_MAX);
+            self.message = format!("{}… ({bytes} bytes in all)", &self.message[..end]);
         }
         self
     }

@@ -178,7 +178,7 @@ fn bodies_stay_within_the_memory_budget() {
         let answer =
             world.http1(request("POST", PATH, &[PROTO, TENANT, GZIP], large.clone())).error();
         assert_eq!((answer.0, answer.1.as_str()), (429, "resource_exhausted"));
-        assert!(answer.2.starts_with("memory limit of 1.0 MiB reached"), "{}", answer.2);
+        assert!(answer.2.starts_with("90% of the memory limit of 1.0 MiB reached"), "{}", answer.2);
         // What a refused body held is free again.
         let answer = world.http1(request("POST", PATH, &[PROTO, TENANT], small.clone()));
         assert_eq!(answer.status.as_u16(), 200);

@@ -40,13 +40,14 @@ impl Failures {
     /// One failure as it is; several as `N errors: a; b`, with the code of the one whose retry makes most sense.
     pub(super) fn outcome(self) -> Result<(), Failure> {
         let Some((code, reason)) = self.worst else { return Ok(()) };
-        let texts: Vec<String> = self.told.into_values().collect();
+        let more = self.count - self.told.len();
+        let mut texts: Vec<String> = self.told.into_values().collect();
+        if more > 0 {
+            texts.push(format!("and {more} more"));
+        }
         let mut message = texts.join("; ");
         if self.count > 1 {
             message = format!("{} errors: {message}", self.count);
-        }
-        if self.count > texts.len() {
-            message += &format!("; and {} more", self.count - texts.len());
         }
         Err(Failure { code, reason, message })
     }
