@@ -50,11 +50,6 @@ impl Code {
         }
     }
 
-    /// The code of a name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|code| code.as_str() == name)
-    }
-
     /// HTTP status of a Connect unary reply.
     pub const fn connect_http_status(self) -> u16 {
         match self {
@@ -136,6 +131,8 @@ pub const FAILURE_MESSAGE_BYTES_MAX: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -150,10 +147,9 @@ mod tests {
 
     #[test]
     fn names_and_codes_are_one_to_one() {
-        for code in Code::ALL {
-            assert_eq!(Code::from_name(code.as_str()), Some(code));
-        }
-        assert_eq!(Code::from_name("cancelled"), None, "Connect spells it with one l");
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        assert!(names.contains("canceled"), "Connect spells it with one l");
     }
 
     #[test]

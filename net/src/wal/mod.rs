@@ -274,11 +274,6 @@ impl<R: Runtime> Log<R> {
     pub fn metrics(&self) -> &Rc<Metrics> {
         &self.0.metrics
     }
-
-    /// Directory of the log below the data directory.
-    pub fn path(&self) -> &str {
-        &self.0.path
-    }
 }
 
 impl<R: Runtime> Shared<R> {

@@ -94,8 +94,6 @@ pub struct Progress {
     pub total_bytes: Cell<u64>,
     /// Bytes of files that are done with.
     pub done_bytes: Cell<u64>,
-    /// Records handed to their owners.
-    pub records: Cell<u64>,
 }
 
 /// What a shard's recovery did.
@@ -327,7 +325,6 @@ async fn read<R: Runtime>(
             ReplayStep::Record(record) => {
                 batches.add(&record).await?;
                 rt.yield_if_needed().await;
-                progress.records.set(progress.records.get() + 1);
             }
             ReplayStep::Finished(end) => {
                 batches.finish().await?;

@@ -49,11 +49,6 @@ impl UringStream {
         inner.set_nodelay(true)?;
         Ok(Self { inner, scratch: runtime.0.read_scratch.clone() })
     }
-
-    /// The other end's address.
-    pub fn peer_addr(&self) -> io::Result<std::net::SocketAddr> {
-        Ok(self.inner.peer_addr()?)
-    }
 }
 
 impl Conn for UringStream {
