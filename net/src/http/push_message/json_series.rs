@@ -105,7 +105,7 @@ impl SeriesScan {
                 self.key_matched = 0;
             }
             b'{' | b'[' => self.open(byte),
-            b'}' | b']' => self.close(),
+            b'}' | b']' => self.close(byte),
             b',' if self.in_array() => {
                 self.irregular |= self.state != State::AfterElement;
                 self.state = State::BeforeElement;
@@ -136,9 +136,9 @@ impl SeriesScan {
         self.depth += 1;
     }
 
-    fn close(&mut self) {
+    fn close(&mut self, byte: u8) {
         if self.in_array() {
-            self.irregular |= self.state == State::BeforeElement;
+            self.irregular |= byte != b']' || self.state == State::BeforeElement;
             self.array = Some(self.array_start..self.position + 1);
             self.state = State::Outside;
         }
