@@ -6,12 +6,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use prost::Message;
-use proto::pprof::Profile;
 use proto::rpc::{Code, Failure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::profile_blocks;
+use super::pieces::{self, Pieced};
 use super::reply::{self, Reply, ReplyBody};
 use crate::runtime::Spawn;
 
@@ -58,7 +57,7 @@ impl Codec {
         .map_err(invalid)
     }
 
-    /// Writes a reply.
+    /// Writes a reply that is small whatever is stored.
     pub(super) fn encode<M: Message + Serialize>(self, message: &M) -> Reply {
         let body = match self {
             Self::Proto => message.encode_to_vec(),
@@ -67,10 +66,9 @@ impl Codec {
         reply::full(StatusCode::OK, self.content_type(), body.into())
     }
 
-    /// Writes a merged profile, the one answer that may be large, piece by piece.
-    pub(super) async fn encode_profile(self, rt: &impl Spawn, profile: Profile) -> Reply {
-        let blocks = profile_blocks::write(rt, self, profile).await;
-        let body = ReplyBody::of_blocks(blocks, Vec::new());
+    /// Writes a reply that may be large, piece by piece.
+    pub(super) async fn encode_in_pieces(self, rt: &impl Spawn, message: impl Pieced) -> Reply {
+        let body = ReplyBody::of_blocks(pieces::write(rt, self, message).await, Vec::new());
         reply::full(StatusCode::OK, self.content_type(), body)
     }
 }
@@ -114,8 +112,8 @@ pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> 
     Ok(Some(Duration::from_millis(text.parse().expect("ten digits fit 64 bits"))))
 }
 
-/// The client's deadline passed.
-pub(super) fn deadline_exceeded() -> Failure {
+/// The client's deadline passed, or the server's own; the text is Pyroscope's.
+pub(crate) fn deadline_exceeded() -> Failure {
     Failure {
         code: Code::DeadlineExceeded,
         reason: "",

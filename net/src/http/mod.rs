@@ -17,7 +17,7 @@ mod connect;
 mod connection;
 mod counters;
 mod gzip;
-mod profile_blocks;
+mod pieces;
 mod push_message;
 mod reply;
 mod rope;
@@ -33,3 +33,5 @@ pub use connection::serve_connection;
 pub use counters::HttpCounters;
 pub use server::{HttpConfig, Server};
 pub use tenant_header::Tenancy;
+
+pub(crate) use connect::deadline_exceeded;

@@ -11,10 +11,14 @@ use proto::rpc::select::{LocationPart, ProfilePart, SelectReply, SelectRequest, 
 use proto::rpc::{Code, Failure, Reply, Request};
 
 use super::Querier;
+use crate::http::deadline_exceeded;
 use crate::runtime::Runtime;
 
 /// Questions of one shard's querier that wait for shards at a time: each costs every shard a pass and this one the parts.
 const QUESTIONS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes that a text is taken for: its header and 32 more. Counting them would be another pass.
+const TEXT_BYTES: usize = size_of::<String>() + 32;
 
 /// How long a question may take: twice the write timeout of a connection, as Pyroscope's frontends grant.
 const QUESTION_TIME_MAX: Duration = Duration::from_mins(1);
@@ -39,11 +43,7 @@ impl<R: Runtime> Querier<R> {
         let work = pin!(self.gather_parts(request, into));
         match select(work, pin!(self.rt.sleep(QUESTION_TIME_MAX))).await {
             Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => Err(Failure {
-                code: Code::DeadlineExceeded,
-                reason: "",
-                message: "request timed out, decrease the duration of the request or add more label matchers (prefer exact match over regex match) to reduce the amount of data processed".to_owned(),
-            }),
+            Either::Right(_) => Err(deadline_exceeded()),
         }
     }
 
@@ -98,18 +98,17 @@ impl Drop for Slot<'_> {
     }
 }
 
-/// About what a part holds. Texts are taken for 32 bytes beside their header: counting them would be another pass.
+/// About what a part holds.
 fn bytes_of(part: &SelectReply) -> u64 {
-    const TEXT: usize = size_of::<String>() + 32;
     let bytes = match part {
-        SelectReply::Series(sets) => sets.iter().map(|set| set.len() * 2 * TEXT).sum(),
-        SelectReply::Names(names) => names.len() * TEXT,
+        SelectReply::Series(sets) => sets.iter().map(|set| set.len() * 2 * TEXT_BYTES).sum(),
+        SelectReply::Names(names) => names.len() * TEXT_BYTES,
         SelectReply::Points(groups) => groups
             .iter()
-            .map(|group| group.labels.len() * 2 * TEXT + size_of_val(group.points.as_slice()))
+            .map(|group| group.labels.len() * 2 * TEXT_BYTES + size_of_val(group.points.as_slice()))
             .sum(),
         SelectReply::Tree(TreePart { names, parents, .. }) => {
-            names.len() * TEXT + parents.len() * (4 + 4 + 8)
+            names.len() * TEXT_BYTES + parents.len() * (4 + 4 + 8)
         }
         SelectReply::Profile(parts) => parts.iter().map(profile_bytes).sum(),
         SelectReply::Stats(_) | SelectReply::Failed(_) => 0,
@@ -118,9 +117,8 @@ fn bytes_of(part: &SelectReply) -> u64 {
 }
 
 fn profile_bytes(part: &ProfilePart) -> usize {
-    const TEXT: usize = size_of::<String>() + 32;
     const LINE: usize = 16;
-    part.strings.len() * TEXT
+    part.strings.len() * TEXT_BYTES
         + size_of_val(part.functions.as_slice())
         + part.locations.len() * (size_of::<LocationPart>() + 2 * LINE)
         + part.parents.len() * (4 + 4 + 8)

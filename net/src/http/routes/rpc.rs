@@ -132,38 +132,47 @@ async fn read<R: Spawn, A: Api>(
     message: Rope,
 ) -> Result<Reply, Failure> {
     let body: Bytes = message.join(&server.rt).await?.bytes;
-    let reads = server.api.reads();
+    let (reads, rt) = (server.api.reads(), &server.rt);
     Ok(match procedure {
         Procedure::Push => unreachable!("pushes are no reads"),
         Procedure::ProfileTypes => {
-            codec.encode(&reads.profile_types(tenants, codec.decode(body)?).await?)
+            let answer = reads.profile_types(tenants, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::LabelValues => {
-            codec.encode(&reads.label_values(tenants, codec.decode(body)?).await?)
+            let answer = reads.label_values(tenants, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::LabelNames => {
-            codec.encode(&reads.label_names(tenants, charset, codec.decode(body)?).await?)
+            let answer = reads.label_names(tenants, charset, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::Series => {
-            codec.encode(&reads.series(tenants, charset, codec.decode(body)?).await?)
+            let answer = reads.series(tenants, charset, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::SelectMergeStacktraces => {
-            codec.encode(&reads.select_merge_stacktraces(tenants, codec.decode(body)?).await?)
+            let answer = reads.select_merge_stacktraces(tenants, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::SelectMergeSpanProfile => {
             codec.encode(&reads.select_merge_span_profile(tenants, codec.decode(body)?).await?)
         }
         Procedure::SelectMergeProfile => {
             let profile = reads.select_merge_profile(tenants, codec.decode(body)?).await?;
-            codec.encode_profile(&server.rt, profile).await
+            codec.encode_in_pieces(rt, profile).await
         }
         Procedure::SelectSeries => {
-            codec.encode(&reads.select_series(tenants, codec.decode(body)?).await?)
+            let answer = reads.select_series(tenants, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
         }
         Procedure::SelectHeatmap => {
             codec.encode(&reads.select_heatmap(tenants, codec.decode(body)?).await?)
         }
-        Procedure::Diff => codec.encode(&reads.diff(tenants, codec.decode(body)?).await?),
+        Procedure::Diff => {
+            let answer = reads.diff(tenants, codec.decode(body)?).await?;
+            codec.encode_in_pieces(rt, answer).await
+        }
         Procedure::GetProfileStats => {
             codec.encode(&reads.get_profile_stats(tenants, codec.decode(body)?).await?)
         }
