@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::rpc::select::PointsPart;
 use proto::types::{LabelPair, Point, Series};
 
-use crate::pace::Pace;
+use crate::pace::{Pace, sort};
 
 /// What a point tells of the profiles in its step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -57,12 +57,19 @@ impl TimeSeries {
                 labels.into_iter().map(|(name, value)| LabelPair { name, value }).collect();
             ranked.push((weight, Series { labels, points }));
         }
+        let mut order: Vec<u32> = (0..ranked.len() as u32).collect();
         // Groups come in the order of their labels and the sort is stable.
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let by_weight = |a: u32, b: u32| ranked[b as usize].0.total_cmp(&ranked[a as usize].0);
+        sort(&mut order, pace, by_weight).await;
         if let Some(limit) = usize::try_from(limit).ok().filter(|limit| *limit > 0) {
-            ranked.truncate(limit);
+            order.truncate(limit);
         }
-        ranked.into_iter().map(|(_, series)| series).collect()
+        let mut answer = Vec::with_capacity(order.len());
+        for row in order {
+            answer.push(std::mem::take(&mut ranked[row as usize].1));
+            pace.spend(1).await;
+        }
+        answer
     }
 }
 

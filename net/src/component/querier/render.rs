@@ -148,29 +148,27 @@ impl<R: Runtime> Querier<R> {
             [one] => timeline_of(one),
             _ => timeline_of(&Series::default()),
         };
-        let groups = group_by.first().map(|name| {
-            // Only the first name tells the groups apart.
-            let groups = series.iter().map(|series| {
-                let label = series.labels.iter().find(|label| label.name == *name);
-                (label.map_or("*", |label| label.value.as_str()), timeline_of(series))
-            });
-            groups.collect::<BTreeMap<_, _>>()
-        });
         let mut json = Json::default();
         json.flamebearer(&graph.names, &graph.levels, graph.total, graph.max_self, &pace).await;
         json.metadata("single", &profile_type);
-        json.raw(",\"timeline\":").timeline(&only).raw(",\"groups\":");
-        match groups {
-            None => json.raw("null"),
-            Some(groups) => {
-                json.raw("{");
-                for (at, (name, timeline)) in groups.iter().enumerate() {
-                    json.raw(if at > 0 { "," } else { "" }).text(name).raw(":").timeline(timeline);
-                    pace.spend(timeline.samples.len()).await;
-                }
-                json.raw("}")
+        json.raw(",\"timeline\":").timeline(&only, &pace).await;
+        json.raw(",\"groups\":");
+        match group_by.first() {
+            None => {
+                json.raw("null");
             }
-        };
+            Some(name) => {
+                // Only the first name tells the groups apart; of equal ones the last counts.
+                let groups: BTreeMap<_, _> =
+                    series.iter().map(|series| (group_of(series, name), series)).collect();
+                json.raw("{");
+                for (at, (name, series)) in groups.into_iter().enumerate() {
+                    json.raw(if at > 0 { "," } else { "" }).text(name).raw(":");
+                    json.timeline(&timeline_of(series), &pace).await;
+                }
+                json.raw("}");
+            }
+        }
         json.raw(",\"heatmap\":null}\n");
         Ok(json.finish())
     }
@@ -220,14 +218,20 @@ impl<R: Runtime> Querier<R> {
             self.values_of(tenants, LabelValuesRequest { name, ..LabelValuesRequest::default() })
                 .await?
         };
-        let mut json = Json::default();
+        let (mut json, pace) = (Json::default(), Pace::new());
         json.raw("[");
         for (at, value) in values.iter().enumerate() {
             json.raw(if at > 0 { "," } else { "" }).text(value);
+            pace.spend(2).await;
         }
         json.raw("]\n");
         Ok(json.finish())
     }
+}
+
+/// The value by which a group is told from others.
+fn group_of<'a>(series: &'a Series, name: &str) -> &'a str {
+    series.labels.iter().find(|label| label.name == name).map_or("*", |label| &label.value)
 }
 
 /// JSON written piece by piece: a flame graph may have a million numbers, and a tree of values would hold the shard.
@@ -276,14 +280,14 @@ impl Json {
         self.text(units).raw(",\"name\":").text(profile_type.sample_type()).raw("}");
     }
 
-    fn timeline(&mut self, timeline: &Timeline) -> &mut Self {
+    async fn timeline(&mut self, timeline: &Timeline, pace: &Pace) {
         put(&mut self.0, format_args!("{{\"startTime\":{},\"samples\":[", timeline.start_s));
         for (at, sample) in timeline.samples.iter().enumerate() {
             put(&mut self.0, format_args!("{}{sample}", if at > 0 { "," } else { "" }));
+            pace.spend(1).await;
         }
         let step_s = timeline.step_s;
         put(&mut self.0, format_args!("],\"durationDelta\":{step_s},\"watermarks\":null}}"));
-        self
     }
 
     fn text(&mut self, text: &str) -> &mut Self {

@@ -149,9 +149,12 @@ impl<R: Runtime> Querier<R> {
             return Ok(Vec::new());
         }
         let pair = |(name, value)| LabelPair { name, value };
-        let set =
-            |set: Vec<(String, String)>| Labels { labels: set.into_iter().map(pair).collect() };
-        Ok(sets.0.into_iter().map(set).collect())
+        let mut answer = Vec::with_capacity(sets.0.len());
+        for set in sets.0 {
+            pace.spend(4 + set.len()).await;
+            answer.push(Labels { labels: set.into_iter().map(pair).collect() });
+        }
+        Ok(answer)
     }
 
     pub(super) async fn time_series(
