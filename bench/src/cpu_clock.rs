@@ -15,5 +15,5 @@ pub fn now() -> Duration {
 pub fn time(f: impl FnOnce()) -> Duration {
     let start = now();
     f();
-    now() - start
+    now().saturating_sub(start)
 }

@@ -64,8 +64,8 @@ impl Body for ReplyBody {
     ) -> Poll<Option<Result<Frame<Block>, Infallible>>> {
         let Some(bytes) = self.blocks.pop_front() else { return Poll::Ready(None) };
         self.bytes -= bytes.len() as u64;
-        let _held = Rc::clone(&self.held);
-        Poll::Ready(Some(Ok(Frame::data(Block { bytes, _held }))))
+        let block = Block { bytes, _held: Rc::clone(&self.held) };
+        Poll::Ready(Some(Ok(Frame::data(block))))
     }
 
     fn is_end_stream(&self) -> bool {
