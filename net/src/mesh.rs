@@ -247,6 +247,7 @@ fn gone(shard: ShardId) -> Failure {
 mod tests {
     use std::sync::Arc;
 
+    use bytes::Bytes;
     use engine::tenant::TENANT_ANONYMOUS;
     use futures_executor::block_on;
     use futures_util::future::{poll_immediate, select};
@@ -267,7 +268,7 @@ mod tests {
             receive_time_ms: 0,
             labels: Arc::default(),
             naming: None,
-            profile: Default::default(),
+            profile: Bytes::new(),
         })
     }
 

@@ -169,8 +169,7 @@ fn services_of_refused_profiles_leave_nothing() {
         node.push(vec![series(&[("service_name", &service)], vec![bad.clone()])], 0).unwrap_err();
     }
     let long = "s".repeat(2049);
-    let failure =
-        node.push(vec![series(&[("service_name", &long)], vec![bad.clone()])], 0).unwrap_err();
+    let failure = node.push(vec![series(&[("service_name", &long)], vec![bad])], 0).unwrap_err();
     assert_eq!(failure.reason, "label_value_too_long");
     assert_eq!(node.accounted("in_flight"), 0);
 }
