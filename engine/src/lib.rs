@@ -23,4 +23,5 @@ pub mod route;
 pub mod symbols;
 pub mod tenant;
 pub mod token_bucket;
+mod varint;
 pub mod wal;

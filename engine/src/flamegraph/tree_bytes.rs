@@ -9,6 +9,7 @@ use super::OTHER;
 use super::layout::{Layout, settled_total_min, totals};
 use super::tree::{NO_PARENT, Tree};
 use crate::pace::Pace;
+use crate::varint;
 
 /// Encodes a tree of at most about `nodes_max` nodes (below 1: all of them); what is cut is added to a child `other`.
 pub async fn tree_bytes(tree: &Tree, nodes_max: i64, pace: &Pace) -> Vec<u8> {
@@ -36,9 +37,9 @@ pub async fn tree_bytes(tree: &Tree, nodes_max: i64, pace: &Pace) -> Vec<u8> {
                 )
             }
         };
-        put_uvarint(&mut bytes, name.len() as u64);
+        varint::put(&mut bytes, name.len() as u64);
         bytes.extend_from_slice(name.as_bytes());
-        put_uvarint(&mut bytes, own.saturating_add(extra).cast_unsigned());
+        varint::put(&mut bytes, own.saturating_add(extra).cast_unsigned());
         let first = stack.len();
         let (mut cut, mut real_other) = (0_i64, None);
         for child in children {
@@ -59,16 +60,8 @@ pub async fn tree_bytes(tree: &Tree, nodes_max: i64, pace: &Pace) -> Vec<u8> {
                 None => stack.push((None, cut)),
             }
         }
-        put_uvarint(&mut bytes, (stack.len() - first) as u64);
+        varint::put(&mut bytes, (stack.len() - first) as u64);
         pace.spend(1).await;
     }
     bytes
-}
-
-fn put_uvarint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
 }

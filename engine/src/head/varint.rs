@@ -1,17 +1,9 @@
 //! LEB128 varints of a chunk: written by this process, read by this process, so a short one is a broken invariant.
 
+pub(super) use crate::varint::put as push;
+
 /// Continuation bits of eight bytes.
 const CONTINUES: u64 = 0x8080_8080_8080_8080;
-
-/// Appends a number, 1 to 10 bytes.
-#[inline]
-pub(super) fn push(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
 
 /// Reads the number at `at` and moves behind it. Numbers of one and two bytes are told apart without a branch: among a row's
 /// deltas their order is a coin toss, and a mispredicted branch costs more than the shifts (`bench/benches/head_read.rs`).

@@ -6,17 +6,17 @@ use proto::rpc::append::IngestNaming;
 use super::error::{IngestError, Origin};
 use super::folded::FoldedPass;
 use super::format::Format;
-use super::gunzip::{Gunzip, GunzipError, holds_gzip, is_gzip};
-use super::multipart::Form;
+use super::multipart::{Form, FormPass};
 use super::params::Params;
 use super::pprof_writer::Header;
 use super::rewrite::{Rewrite, RewriteError, RewritePass};
 use super::{IngestPush, IngestRequest, sample_types, text_type};
+use crate::gzip::{Gunzip, GunzipError, has_magic};
 use crate::labels::{LabelSet, name};
-use crate::profile::Step;
+use crate::profile::{PROFILE_BYTES_MAX, Step};
 
-/// What a limit of 0 (off) still allows: lengths are 32 bits wide behind here.
-const BYTES_MAX: usize = u32::MAX as usize;
+/// What one step may spend on inflating, nanoseconds.
+const INFLATE_BUDGET: i64 = 1_000_000;
 
 /// A request being converted; most are done at once.
 #[derive(Debug)]
@@ -25,21 +25,43 @@ pub struct Conversion {
     format: Format,
     content_type: String,
     profile_bytes_max: usize,
+    /// Of the buffers that the phase reads or keeps slices of.
+    source_bytes: usize,
     phase: Phase,
 }
 
 #[derive(Debug)]
 enum Phase {
     /// The content encoding of a text or a form is undone.
-    Decode(Gunzip),
+    Decode(Inflation),
+    /// The same of a pprof, which may be gzip again inside: only then is it undone, else taken as received.
+    Peek { inflation: Inflation, received: Bytes },
+    /// A form is split.
+    Split(Box<FormPass>),
     /// Text becomes a pprof.
     Text { labels: Vec<(String, String)>, pass: Box<FoldedPass> },
     /// A pprof to be rewritten is inflated; as received it stays beside.
-    Inflate { gunzip: Gunzip, rewrite: Rewrite, push: Box<IngestPush> },
+    Inflate { inflation: Inflation, rewrite: Rewrite, push: Box<IngestPush> },
     /// A pprof is rewritten.
     Rewrite { pass: Box<RewritePass>, push: Box<IngestPush> },
     /// Nothing is left to do.
     Done(Option<Box<IngestPush>>),
+}
+
+#[derive(Debug)]
+struct Inflation {
+    gunzip: Gunzip,
+    inflated: Vec<u8>,
+}
+
+impl Inflation {
+    fn new(body: Bytes, bytes_max: usize) -> Self {
+        Self { gunzip: Gunzip::new(body, bytes_max), inflated: Vec::new() }
+    }
+
+    fn step(&mut self) -> Result<Step, GunzipError> {
+        self.gunzip.step(&mut self.inflated, &mut { INFLATE_BUDGET })
+    }
 }
 
 impl Conversion {
@@ -47,12 +69,13 @@ impl Conversion {
     pub fn begin(request: IngestRequest<'_>) -> Result<Self, IngestError> {
         let IngestRequest { query, content_type, body, now_ns, .. } = request;
         let params = Params::parse(query, now_ns)?;
-        let allowed = |limit: usize| if limit == 0 { BYTES_MAX } else { limit };
-        let body_bytes_max = allowed(request.body_bytes_max);
+        // Lengths are 32 bits wide behind here, also where a limit is off.
+        let allowed = |limit: usize, off: usize| if limit == 0 { off } else { limit };
+        let body_bytes_max = allowed(request.body_bytes_max, u32::MAX as usize);
         if body.len() > body_bytes_max {
             return Err(IngestError::body_too_large());
         }
-        let encoded = request.content_encoding_gzip && is_gzip(&body);
+        let encoded = request.content_encoding_gzip && has_magic(&body);
         // Under an encoding the first bytes tell nothing of what is inside.
         let format = Format::of(&params.format, content_type, if encoded { b"--" } else { &body });
         if let Format::NotBuilt(format) = format {
@@ -62,14 +85,16 @@ impl Conversion {
             params,
             format,
             content_type: content_type.to_owned(),
-            profile_bytes_max: allowed(request.profile_bytes_max),
+            profile_bytes_max: allowed(request.profile_bytes_max, PROFILE_BYTES_MAX),
+            source_bytes: body.len(),
             phase: Phase::Done(None),
         };
-        // Gzip round a plain pprof is as good as the profile's own: the owner of its partition undoes it.
-        conversion.phase = if encoded && (format != Format::Pprof || holds_gzip(&body)) {
-            Phase::Decode(Gunzip::new(body, body_bytes_max))
-        } else {
+        conversion.phase = if !encoded {
             conversion.open(body)?
+        } else if format == Format::Pprof {
+            Phase::Peek { inflation: Inflation::new(body.clone(), body_bytes_max), received: body }
+        } else {
+            Phase::Decode(Inflation::new(body, body_bytes_max))
         };
         Ok(conversion)
     }
@@ -77,29 +102,50 @@ impl Conversion {
     /// Works for about a millisecond.
     pub fn step(&mut self) -> Result<Step, IngestError> {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Done(None)) {
-            Phase::Decode(mut gunzip) => match gunzip.step() {
-                Ok(false) => Phase::Decode(gunzip),
-                Ok(true) => self.open_decoded(gunzip.finish())?,
-                Err(GunzipError::TooLarge) => return Err(IngestError::body_too_large()),
-                Err(GunzipError::Damaged(error)) => {
-                    return Err(IngestError::unreadable("body", format_args!("gzip: {error}")));
+            Phase::Decode(mut inflation) => match inflation.step() {
+                Ok(Step::More) => Phase::Decode(inflation),
+                Ok(Step::Done) => self.open_decoded(inflation.inflated)?,
+                Err(error) => return Err(not_decoded(error)),
+            },
+            Phase::Peek { mut inflation, received } => match inflation.step() {
+                Ok(Step::More) if inflation.inflated.len() < 2 => {
+                    Phase::Peek { inflation, received }
                 }
+                Ok(Step::More) if has_magic(&inflation.inflated) => Phase::Decode(inflation),
+                Ok(Step::Done) if has_magic(&inflation.inflated) => {
+                    self.open_decoded(inflation.inflated)?
+                }
+                Err(error) if has_magic(&inflation.inflated) => return Err(not_decoded(error)),
+                // Gzip round a plain pprof is as good as the profile's own: the owner of its partition undoes it.
+                _ => self.open(received)?,
+            },
+            Phase::Split(mut pass) => match pass.step().map_err(|error| bad_form(&error))? {
+                Step::More => Phase::Split(pass),
+                Step::Done => self.form(&pass.finish())?,
             },
             Phase::Text { labels, mut pass } => match pass.step()? {
                 Step::More => Phase::Text { labels, pass },
-                Step::Done => Phase::Done(pass.finish().map(|profile| {
-                    Box::new(IngestPush { labels, naming: None, profile, origin: Origin::Text })
-                })),
+                Step::Done => {
+                    let profile = pass.finish();
+                    self.source_bytes = profile.as_ref().map_or(0, Bytes::len);
+                    Phase::Done(profile.map(|profile| {
+                        Box::new(IngestPush { labels, naming: None, profile, origin: Origin::Text })
+                    }))
+                }
             },
-            Phase::Inflate { mut gunzip, rewrite, push } => match gunzip.step() {
-                Ok(false) => Phase::Inflate { gunzip, rewrite, push },
-                Ok(true) => self.begin_rewrite(rewrite, gunzip.finish(), push),
+            Phase::Inflate { mut inflation, rewrite, push } => match inflation.step() {
+                Ok(Step::More) => Phase::Inflate { inflation, rewrite, push },
+                Ok(Step::Done) => {
+                    self.source_bytes += inflation.inflated.capacity();
+                    self.begin_rewrite(rewrite, inflation.inflated.into(), push)
+                }
                 Err(_) => Phase::Done(Some(push)), // the owner refuses it in its own words
             },
             Phase::Rewrite { mut pass, mut push } => match pass.step() {
                 Ok(Step::More) => Phase::Rewrite { pass, push },
                 Ok(Step::Done) => {
                     push.profile = pass.finish();
+                    self.source_bytes = push.profile.len();
                     Phase::Done(Some(push))
                 }
                 Err(RewriteError::Malformed) => Phase::Done(Some(push)),
@@ -123,8 +169,24 @@ impl Conversion {
         }
     }
 
+    /// Heap bytes held: buffers as they are, tables estimated. Grows by a small multiple of what one step reads.
+    pub fn bytes_held(&self) -> usize {
+        self.source_bytes
+            + match &self.phase {
+                Phase::Decode(inflation)
+                | Phase::Peek { inflation, .. }
+                | Phase::Inflate { inflation, .. } => inflation.inflated.capacity(),
+                Phase::Split(pass) => pass.bytes_held(),
+                Phase::Text { pass, .. } => pass.bytes_held(),
+                Phase::Rewrite { pass, .. } => pass.bytes_held(),
+                Phase::Done(_) => 0,
+            }
+    }
+
     /// A pprof without a format looks like text while it is encoded.
-    fn open_decoded(&mut self, body: Bytes) -> Result<Phase, IngestError> {
+    fn open_decoded(&mut self, inflated: Vec<u8>) -> Result<Phase, IngestError> {
+        self.source_bytes = inflated.capacity();
+        let body = Bytes::from(inflated);
         self.format = Format::of(&self.params.format, &self.content_type, &body);
         self.open(body)
     }
@@ -132,33 +194,29 @@ impl Conversion {
     fn open(&self, body: Bytes) -> Result<Phase, IngestError> {
         match self.format {
             Format::Pprof => Ok(self.pprof(body, None)),
-            Format::PprofForm => self.form(&body),
+            Format::PprofForm => {
+                let pass = FormPass::new(&self.content_type, body);
+                Ok(Phase::Split(Box::new(pass.map_err(|error| bad_form(&error))?)))
+            }
             Format::Folded | Format::Lines => self.text(body),
             Format::NotBuilt(format) => Err(IngestError::not_built_yet(format)),
         }
     }
 
-    fn form(&self, body: &Bytes) -> Result<Phase, IngestError> {
-        let refused = |what: &dyn std::fmt::Display| {
-            IngestError::unreadable(
-                "pprof",
-                format_args!("failed to parse pprof /ingest multipart form {what}"),
-            )
-        };
-        let form = Form::parse(&self.content_type, body).map_err(|error| refused(&error))?;
+    fn form(&self, form: &Form) -> Result<Phase, IngestError> {
         let part = |name| form.part(name).filter(|content| !content.is_empty());
         if part("prev_profile").is_some() {
-            return Err(refused(
+            return Err(bad_form(
                 &"unsupported client version. Please update github.com/grafana/pyroscope-go to the latest version",
             ));
         }
         let Some(profile) = form.part("profile") else {
-            return Err(refused(&"form has no part \"profile\""));
+            return Err(bad_form(&"form has no part \"profile\""));
         };
         let configs = part("sample_type_config")
             .map(|json| sample_types::parse(json))
             .transpose()
-            .map_err(|error| refused(&format_args!("sample_type_config: {error}")))?
+            .map_err(|error| bad_form(&format_args!("sample_type_config: {error}")))?
             .flatten();
         Ok(self.pprof(profile.clone(), configs.as_ref()))
     }
@@ -180,8 +238,8 @@ impl Conversion {
         });
         match rewrite {
             None => Phase::Done(Some(push)),
-            Some(rewrite) if is_gzip(&profile) => Phase::Inflate {
-                gunzip: Gunzip::new(profile, self.profile_bytes_max),
+            Some(rewrite) if has_magic(&profile) => Phase::Inflate {
+                inflation: Inflation::new(profile, self.profile_bytes_max),
                 rewrite,
                 push,
             },
@@ -236,4 +294,18 @@ impl Conversion {
         }
         labels
     }
+}
+
+fn not_decoded(error: GunzipError) -> IngestError {
+    match error {
+        GunzipError::OverLimit => IngestError::body_too_large(),
+        GunzipError::Gzip(error) => IngestError::unreadable("body", error),
+    }
+}
+
+fn bad_form(what: &dyn std::fmt::Display) -> IngestError {
+    IngestError::unreadable(
+        "pprof",
+        format_args!("failed to parse pprof /ingest multipart form {what}"),
+    )
 }

@@ -86,8 +86,12 @@ impl IngestError {
             "malformed_profile" | "profile_size_limit" | "" => "parsing",
             _ => "pushing",
         };
+        let too_large = match failure.reason {
+            "profile_size_limit" => "decompressed size exceeds maximum allowed size: ", // Pyroscope's words, with Push's number
+            _ => "",
+        };
         let message = format!(
-            "{stage} IngestInput-pprof failed {}: {}",
+            "{stage} IngestInput-pprof failed {}: {too_large}{}",
             failure.code.as_str(),
             failure.message
         );
@@ -127,6 +131,17 @@ mod tests {
                 assert_eq!((error.status, error.failure.code), (status, code));
             }
         }
+    }
+
+    #[test]
+    fn a_pprof_over_its_size_is_refused_in_the_words_clients_know() {
+        let error = IngestError::profile_too_large(Origin::Pprof, 1_000_000);
+        assert_eq!(error.status, 422);
+        assert_eq!(
+            error.to_string(),
+            "parsing IngestInput-pprof failed invalid_argument: decompressed size exceeds maximum allowed size: \
+             uncompressed profile payload size exceeds limit of 1.0 MB"
+        );
     }
 
     #[test]

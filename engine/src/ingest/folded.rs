@@ -10,10 +10,11 @@ use bytes::Bytes;
 
 use super::error::{IngestError, Origin};
 use super::format::Format;
+use super::map_bytes;
 use super::pprof_writer::{Header, PprofWriter};
-use super::wire::put_varint;
 use crate::labels::Quoted;
 use crate::profile::Step;
+use crate::varint;
 
 /// Bytes of one line: a thousand frames of a kilobyte each. A line is searched in one go.
 pub(super) const LINE_BYTES_MAX: usize = 1 << 20;
@@ -109,6 +110,14 @@ impl FoldedPass {
         Ok(Step::More)
     }
 
+    /// Heap bytes held beside the text.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.writer.bytes_held()
+            + map_bytes(&self.rows)
+            + self.stacks.capacity() * size_of::<Stack>()
+            + self.ids.capacity()
+    }
+
     /// The message; `None` when no line held a stack.
     pub(super) fn finish(self) -> Option<Bytes> {
         (!self.stacks.is_empty()).then(|| self.writer.finish())
@@ -177,7 +186,7 @@ impl FoldedPass {
         let written = self.writer.len();
         let id = self.writer.frame(&frame);
         let is_new = self.writer.len() > written;
-        put_varint(&mut self.ids, id);
+        varint::put(&mut self.ids, id);
         let bytes = self.writer.len() + self.ids.len() + self.stacks.len() * SAMPLE_BYTES_MIN;
         if bytes > self.profile_bytes_max {
             return Err(IngestError::profile_too_large(Origin::Text, self.profile_bytes_max));

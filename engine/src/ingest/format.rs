@@ -30,7 +30,7 @@ impl Format {
             ("speedscope", _) => Self::NotBuilt("speedscope"),
             _ if is_form => Self::PprofForm,
             // Text never begins like gzip: a pprof whose sender gives no format.
-            _ if super::gunzip::is_gzip(body) => Self::Pprof,
+            _ if crate::gzip::has_magic(body) => Self::Pprof,
             _ => Self::Folded,
         }
     }

@@ -8,7 +8,8 @@
 //! Holds: a pprof stays as received (the owner of its partition inflates, checks and names it by
 //! [`IngestNaming`](proto::rpc::append::IngestNaming)) unless its spy is one whose symbols are rewritten on arrival. What is
 //! built here never grows past the profile size limit, and no length inside the bytes is trusted. A pass over bytes is
-//! resumable: [`Conversion::step`] does about a millisecond of work.
+//! resumable: [`Conversion::step`] does about a millisecond of work, and [`Conversion::bytes_held`] tells after each what to
+//! account for it.
 //!
 //! Not here: the limits of a tenant and the checks of a profile (`profile`), the rate, routing.
 //! JFR, trie, tree and speedscope are refused in words until they are built.
@@ -19,7 +20,6 @@ mod conversion;
 mod error;
 mod folded;
 mod format;
-mod gunzip;
 mod multipart;
 mod params;
 mod pprof_writer;
@@ -27,6 +27,8 @@ mod rewrite;
 mod sample_types;
 mod text_type;
 mod wire;
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use proto::rpc::append::IngestNaming;
@@ -68,6 +70,11 @@ pub struct IngestPush {
     pub profile: Bytes,
     /// What to call a refusal by the owner.
     pub origin: Origin,
+}
+
+/// About what a map takes, its nodes two thirds full.
+fn map_bytes<K, V>(map: &BTreeMap<K, V>) -> usize {
+    map.len() * size_of::<(K, V)>() * 3 / 2
 }
 
 /// Runs a whole [`Conversion`]; `None` when there is nothing to store, which is a success.

@@ -2,16 +2,31 @@
 //!
 //! Reads what RFC 7578 and Go's reader read: a preamble, delimiter lines with blanks behind them, CRLF or bare LF. A part's
 //! content is everything up to the line break before the next delimiter line; it is taken as it is, whatever its
-//! `Content-Transfer-Encoding` says.
+//! `Content-Transfer-Encoding` says. Splitting is resumable: what a step costs is bounded by the bytes it looks at.
 
 use bytes::Bytes;
 use memchr::memmem::Finder;
+
+use crate::profile::Step;
 
 /// Parts of one form. SDKs send one to three; a body of nothing but delimiters must not cost more than its bytes.
 pub(super) const PARTS_MAX: usize = 1000;
 
 /// Bytes of the header lines of one part.
 pub(super) const PART_HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// Bytes of a boundary: RFC 2046 allows 70. The search goes back by that much at every step.
+const BOUNDARY_BYTES_MAX: usize = 1 << 10;
+
+/// Blanks behind a boundary in its line: proxies add one or two.
+const BLANKS_MAX: usize = 100;
+
+/// Work of one step, in units of a byte searched, a nanosecond at most.
+const STEP_WORK: usize = 512 << 10;
+/// A line that begins like a delimiter.
+const CANDIDATE_WORK: usize = 100;
+/// A byte of a part's header.
+const HEADER_BYTE_WORK: usize = 8;
 
 /// Why a form cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,67 +48,119 @@ pub(super) enum FormError {
 pub(super) struct Form(Vec<(String, Bytes)>);
 
 impl Form {
-    /// Splits a body.
-    pub(super) fn parse(content_type: &str, body: &Bytes) -> Result<Self, FormError> {
-        let boundary = parameter(content_type, "boundary").filter(|b| !b.is_empty());
-        let delimiter = format!("--{}", boundary.ok_or(FormError::NoBoundary)?);
-        let finder = Finder::new(delimiter.as_bytes());
-        let mut parts = Vec::new();
-        let first = next_delimiter(body, 0, &finder).ok_or(FormError::NoFirstDelimiter)?;
-        let mut delimiter = first;
-        while !delimiter.closes {
-            if parts.len() == PARTS_MAX {
-                return Err(FormError::TooManyParts);
-            }
-            let content_start = end_of_header(body, delimiter.end)?;
-            // An empty part has no line break of its own: the one that ends the header also begins the delimiter.
-            let next =
-                next_delimiter(body, content_start.saturating_sub(2).max(delimiter.end), &finder)
-                    .ok_or(FormError::NotClosed)?;
-            let content = body.slice(content_start..next.start.max(content_start));
-            if let Some(name) = part_name(&body[delimiter.end..content_start]) {
-                parts.push((name, content));
-            }
-            delimiter = next;
-        }
-        Ok(Self(parts))
-    }
-
     /// Content of the first part of this name.
     pub(super) fn part(&self, name: &str) -> Option<&Bytes> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, content)| content)
     }
 }
 
-/// A delimiter line.
-#[derive(Clone, Copy)]
-struct Delimiter {
-    /// Where the line break before it begins: the end of the content.
-    start: usize,
-    /// Behind its own line break.
-    end: usize,
-    /// It has two more dashes: the last.
-    closes: bool,
+/// A body being split.
+#[derive(Debug)]
+pub(super) struct FormPass {
+    body: Bytes,
+    /// Of a line break and what follows it in a delimiter line: it cannot overlap itself, so no byte is matched twice.
+    finder: Finder<'static>,
+    /// Where the search goes on.
+    at: usize,
+    open: Option<OpenPart>,
+    parts_count: usize,
+    form: Form,
 }
 
-/// The first delimiter line at or behind `from`.
-fn next_delimiter(body: &[u8], from: usize, finder: &Finder<'_>) -> Option<Delimiter> {
-    let mut search = from;
-    while let Some(at) = finder.find(&body[search..]).map(|at| search + at) {
-        let behind = at + finder.needle().len();
-        search = at + 1;
-        let start = match &body[..at] {
-            [] => Some(0),
-            [.., b'\r', b'\n'] => Some(at - 2),
-            [.., b'\n'] => Some(at - 1),
-            _ => None,
-        };
-        let (Some(start), Some((end, closes))) = (start, end_of_delimiter(body, behind)) else {
-            continue;
-        };
-        return Some(Delimiter { start, end, closes });
+/// A part whose end is not found yet.
+#[derive(Debug)]
+struct OpenPart {
+    name: Option<String>,
+    content_start: usize,
+}
+
+impl FormPass {
+    /// Begins on a body.
+    pub(super) fn new(content_type: &str, body: Bytes) -> Result<Self, FormError> {
+        let boundary = parameter(content_type, "boundary")
+            .filter(|boundary| (1..=BOUNDARY_BYTES_MAX).contains(&boundary.len()))
+            .ok_or(FormError::NoBoundary)?;
+        let finder = Finder::new(format!("\n--{boundary}").as_bytes()).into_owned();
+        Ok(Self { body, finder, at: 0, open: None, parts_count: 0, form: Form::default() })
     }
-    None
+
+    /// Goes on for about half a millisecond.
+    pub(super) fn step(&mut self) -> Result<Step, FormError> {
+        let mut work = 0;
+        if self.at == 0 && self.body.starts_with(&self.finder.needle()[1..]) {
+            // The first line has no line break before it.
+            if self.delimiter(0, self.finder.needle().len() - 1, &mut work)? == Some(Step::Done) {
+                return Ok(Step::Done);
+            }
+        }
+        while work < STEP_WORK {
+            let window =
+                self.body.len().min(self.at + STEP_WORK - work + self.finder.needle().len());
+            let Some(found) = self.finder.find(&self.body[self.at..window]) else {
+                if window == self.body.len() {
+                    return Err(match self.open {
+                        None => FormError::NoFirstDelimiter,
+                        Some(_) => FormError::NotClosed,
+                    });
+                }
+                // All but the last bytes, in which a delimiter line may have begun.
+                self.at = window - (self.finder.needle().len() - 1);
+                return Ok(Step::More);
+            };
+            work += found + CANDIDATE_WORK;
+            let line_break = self.at + found;
+            self.at = line_break + 1;
+            let behind = line_break + self.finder.needle().len();
+            let start = line_break - usize::from(self.body[..line_break].ends_with(b"\r"));
+            if self.delimiter(start, behind, &mut work)? == Some(Step::Done) {
+                return Ok(Step::Done);
+            }
+        }
+        Ok(Step::More)
+    }
+
+    /// The parts, once [`Self::step`] was done.
+    pub(super) fn finish(self) -> Form {
+        self.form
+    }
+
+    /// Heap bytes held beside the body.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.form.0.capacity() * size_of::<(String, Bytes)>() + PART_HEADER_BYTES_MAX
+    }
+
+    /// Ends the open part at `start` and begins the next one, where what stands from there to `behind`, the end of a boundary,
+    /// belongs to a delimiter line; `None` where the line goes on otherwise.
+    fn delimiter(
+        &mut self,
+        start: usize,
+        behind: usize,
+        work: &mut usize,
+    ) -> Result<Option<Step>, FormError> {
+        let Some((end, closes)) = end_of_delimiter(&self.body, behind) else {
+            return Ok(None);
+        };
+        if let Some(OpenPart { name, content_start }) = self.open.take()
+            && let Some(name) = name
+        {
+            // Of an empty part the line break that ends the header also begins the delimiter.
+            let content = self.body.slice(content_start..start.max(content_start));
+            self.form.0.push((name, content));
+        }
+        if closes {
+            return Ok(Some(Step::Done));
+        }
+        if self.parts_count == PARTS_MAX {
+            return Err(FormError::TooManyParts);
+        }
+        self.parts_count += 1;
+        let content_start = end_of_header(&self.body, end)?;
+        *work += (content_start - end) * HEADER_BYTE_WORK;
+        let name = part_name(&self.body[end..content_start]);
+        self.open = Some(OpenPart { name, content_start });
+        self.at = content_start - 1; // see above: the header's last line break may begin a delimiter
+        Ok(Some(Step::More))
+    }
 }
 
 /// Behind the line break of a delimiter line, and whether it closes the form; `None` when the line goes on otherwise.
@@ -101,7 +168,8 @@ fn end_of_delimiter(body: &[u8], behind: usize) -> Option<(usize, bool)> {
     if body[behind..].starts_with(b"--") {
         return Some((behind + 2, true)); // what follows is the epilogue
     }
-    let blanks = body[behind..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    let blanks = &body[behind..body.len().min(behind + BLANKS_MAX)];
+    let blanks = blanks.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
     let line_break = behind + blanks;
     match &body[line_break..] {
         [b'\r', b'\n', ..] => Some((line_break + 2, false)),
@@ -170,8 +238,18 @@ mod tests {
 
     const TYPE: &str = "multipart/form-data; boundary=XX";
 
+    /// The form, and the number of steps it took.
+    fn split(content_type: &str, body: Bytes) -> Result<(Form, usize), FormError> {
+        let mut pass = FormPass::new(content_type, body)?;
+        let mut steps = 1;
+        while pass.step()? == Step::More {
+            steps += 1;
+        }
+        Ok((pass.finish(), steps))
+    }
+
     fn part(body: &str, name: &str) -> Result<Option<String>, FormError> {
-        let form = Form::parse(TYPE, &Bytes::copy_from_slice(body.as_bytes()))?;
+        let form = split(TYPE, Bytes::copy_from_slice(body.as_bytes()))?.0;
         Ok(form.part(name).map(|content| String::from_utf8(content.to_vec()).unwrap()))
     }
 
@@ -230,8 +308,10 @@ mod tests {
         for (content_type, boundary) in cases {
             assert_eq!(parameter(content_type, "boundary").as_deref(), boundary, "{content_type}");
         }
-        let empty = Form::parse("multipart/form-data; boundary=", &Bytes::new());
-        assert_eq!(empty, Err(FormError::NoBoundary));
+        for boundary in [String::new(), "x".repeat(BOUNDARY_BYTES_MAX + 1)] {
+            let content_type = format!("multipart/form-data; boundary={boundary}");
+            assert_eq!(split(&content_type, Bytes::new()), Err(FormError::NoBoundary));
+        }
     }
 
     #[test]
@@ -253,22 +333,48 @@ mod tests {
                 body.extend_from_slice(b"\r\n");
             }
             body.extend_from_slice(b"--XX--\r\n");
-            let form = Form::parse(TYPE, &body.clone().into()).unwrap();
+            let form = split(TYPE, body.clone().into()).unwrap().0;
             for (i, content) in contents.iter().enumerate() {
                 assert_eq!(form.part(&format!("p{i}")).unwrap(), content.as_slice());
             }
             body.truncate(usize::from(*cut));
-            let _ = Form::parse(TYPE, &body.into());
+            let _ = split(TYPE, body.into());
         });
     }
 
     #[test]
     fn any_bytes_are_read_or_refused() {
         bolero::check!().with_type().for_each(|(content_type, body): &(String, Vec<u8>)| {
-            let _ = Form::parse(content_type, &body.clone().into());
-            let _ = Form::parse(TYPE, &body.clone().into());
-            let _ =
-                Form::parse(TYPE, &[b"--XX\r\n", body.as_slice(), b"\r\n--XX--"].concat().into());
+            let _ = split(content_type, body.clone().into());
+            let _ = split(TYPE, body.clone().into());
+            let _ = split(TYPE, [b"--XX\r\n", body.as_slice(), b"\r\n--XX--"].concat().into());
         });
+    }
+
+    /// A form was split in one go: with boundary `-` dashes matched at every byte, some seconds for the largest body.
+    #[test]
+    fn a_body_of_near_misses_is_split_in_steps() {
+        let content_type = "multipart/form-data; boundary=-";
+        let header = "---\nContent-Disposition: form-data; name=a\n\n";
+        let blanks = format!("\n---{}", " ".repeat(2 * BLANKS_MAX));
+        for near_miss in ["-", "\n", "\n---x", &blanks] {
+            let filler = near_miss.repeat((8 << 20) / near_miss.len());
+            let body = format!("{header}x{filler}x\n-----");
+            let content = body[header.len()..body.len() - "\n-----".len()].to_owned();
+            let (form, steps) = split(content_type, body.into()).unwrap();
+            assert!(form.part("a").unwrap() == content.as_bytes(), "{near_miss:?}");
+            assert!(steps >= 8, "{near_miss:?}: {steps} steps");
+        }
+    }
+
+    /// A delimiter line is found wherever the end of a step cuts it.
+    #[test]
+    fn a_delimiter_across_two_steps_is_found() {
+        let header = "--XX\r\nContent-Disposition: form-data; name=a\r\n\r\n";
+        for len in STEP_WORK - 600..STEP_WORK + 10 {
+            let body = format!("{header}{}\r\n--XX--", "x".repeat(len));
+            let (form, _) = split(TYPE, body.into()).unwrap();
+            assert_eq!(form.part("a").unwrap().len(), len);
+        }
     }
 }

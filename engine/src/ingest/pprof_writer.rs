@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::wire::{put_bytes, put_number, put_varint};
+use super::map_bytes;
+use super::wire::{put_bytes, put_number};
+use crate::varint;
 
 /// Field numbers of `google.v1.Profile`.
 #[rustfmt::skip]
@@ -67,6 +69,11 @@ impl PprofWriter {
         writer
     }
 
+    /// Heap bytes held: the message and the dictionary, whose keys are slices of the text.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.message.capacity() + map_bytes(&self.frames)
+    }
+
     /// Bytes written.
     pub(super) fn len(&self) -> usize {
         self.message.len()
@@ -102,8 +109,8 @@ impl PprofWriter {
         let mut nested = std::mem::take(&mut self.scratch);
         nested.clear();
         put_bytes(&mut nested, 1, location_ids);
-        put_varint(&mut nested, 2 << 3);
-        put_varint(&mut nested, value as u64);
+        varint::put(&mut nested, 2 << 3);
+        varint::put(&mut nested, value as u64);
         put_bytes(&mut self.message, field::SAMPLE, &nested);
         self.scratch = nested;
     }

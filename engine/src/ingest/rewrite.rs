@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::map_bytes;
 use super::pprof_writer::field;
 use super::wire::{Field, Value, next_field, put_bytes, put_number};
 use crate::profile::Step;
@@ -38,12 +39,20 @@ impl Rewrite {
     }
 }
 
+/// Bytes of a nested message that is looked into, which happens in one go: a location of a thousand inlined lines has so many.
+/// A longer one is left to the owner, and with it the whole message.
+const NESTED_BYTES_MAX: usize = 16 << 10;
+
+/// Strings, functions and locations noted of one message, 40 bytes each at most. The profile size limit allows so many only
+/// where it was raised far.
+const ROWS_MAX: usize = 4 << 20;
+
 /// Why a message was not rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RewriteError {
     /// It does not read as a pprof.
     Malformed,
-    /// With the new names it is larger than a profile may be.
+    /// It is larger than a profile may be, or would be with the new names.
     TooLarge,
 }
 
@@ -92,13 +101,15 @@ struct Found {
 struct NewFunctions {
     /// New id by row of the function it stands for; `None` keeps it.
     by_row: BTreeMap<usize, Option<u64>>,
-    by_name: BTreeMap<Vec<u8>, u64>,
+    /// New id by rows of file and name. By rows, not by their text: each entry then adds its text to the message, and the
+    /// message's limit bounds what composing costs.
+    by_name: BTreeMap<(u64, u64), u64>,
     /// Their encoded functions and strings, in order of the strings' rows.
     encoded: Vec<u8>,
 }
 
 impl RewritePass {
-    /// Begins on a plain (not gzip'd) message of at most 4 GiB.
+    /// Begins on a plain (not gzip'd) message.
     pub(super) fn new(rewrite: Rewrite, message: Bytes, bytes_max: usize) -> Self {
         Self {
             rewrite,
@@ -116,7 +127,8 @@ impl RewritePass {
 
     /// Goes on for about a millisecond.
     pub(super) fn step(&mut self) -> Result<Step, RewriteError> {
-        if u32::try_from(self.message.len()).is_err() {
+        // Before anything is noted: what is noted of a message may be larger than it is.
+        if self.message.len() > self.bytes_max.min(u32::MAX as usize) {
             return Err(RewriteError::TooLarge);
         }
         let message = self.message.clone();
@@ -146,6 +158,15 @@ impl RewritePass {
             work += field.raw.len() + if is_location { LOCATION_WORK } else { FIELD_WORK };
         }
         Ok(Step::More)
+    }
+
+    /// Heap bytes held beside the message.
+    pub(super) fn bytes_held(&self) -> usize {
+        self.found.bytes_held()
+            + self.new.encoded.capacity()
+            + map_bytes(&self.new.by_row)
+            + map_bytes(&self.new.by_name)
+            + self.out.capacity()
     }
 
     /// The rewritten message.
@@ -233,34 +254,40 @@ impl RewritePass {
         }
         let function = self.bytes(&self.found.functions[row]);
         let (name_row, file_row) = (number(function, 2)?, number(function, 4)?);
-        let (name, file) = (self.string(name_row)?, self.string(file_row)?);
-        let id = if unless_absolute && file.starts_with(b"/") {
+        let id = if unless_absolute && self.string(file_row)?.starts_with(b"/") {
             None
         } else {
-            // Before composing: few functions may share long names.
-            if self.out.len() + self.new.encoded.len() + file.len() + name.len() > self.bytes_max {
-                return Err(RewriteError::TooLarge);
-            }
-            Some(self.function_named(&[file, b" ", name].concat(), function.to_vec())?)
+            Some(self.function_named(file_row, name_row, row)?)
         };
         self.new.by_row.insert(row, id);
         Ok(id)
     }
 
-    /// Id of the new function of this name, made of the encoded `function` where there is none yet.
-    fn function_named(&mut self, name: &[u8], mut function: Vec<u8>) -> Result<u64, RewriteError> {
-        if let Some(id) = self.new.by_name.get(name) {
+    /// Id of the new function named after file and name, made of the function at `row` where there is none yet.
+    fn function_named(
+        &mut self,
+        file_row: u64,
+        name_row: u64,
+        row: usize,
+    ) -> Result<u64, RewriteError> {
+        if let Some(id) = self.new.by_name.get(&(file_row, name_row)) {
             return Ok(*id);
         }
+        let (file, name) = (self.string(file_row)?, self.string(name_row)?);
+        // Before composing: few functions may share long names.
+        if self.out.len() + self.new.encoded.len() + file.len() + name.len() > self.bytes_max {
+            return Err(RewriteError::TooLarge);
+        }
+        let name = [file, b" ", name].concat();
+        let mut function = self.bytes(&self.found.functions[row]).to_vec();
         let count = self.new.by_name.len() as u64;
         let id =
             self.found.function_id_max.checked_add(count + 1).ok_or(RewriteError::Malformed)?;
-        let name_row = self.found.strings.len() as u64 + count;
         put_number(&mut function, 1, id);
-        put_number(&mut function, 2, name_row);
-        put_bytes(&mut self.new.encoded, field::STRING_TABLE, name);
+        put_number(&mut function, 2, self.found.strings.len() as u64 + count);
+        put_bytes(&mut self.new.encoded, field::STRING_TABLE, &name);
         put_bytes(&mut self.new.encoded, field::FUNCTION, &function);
-        self.new.by_name.insert(name.to_vec(), id);
+        self.new.by_name.insert((file_row, name_row), id);
         Ok(id)
     }
 
@@ -276,10 +303,18 @@ impl RewritePass {
 
 impl Found {
     /// `end` is where the field ends in the message.
-    fn note(&mut self, field: Field<'_>, end: usize) -> Result<(), WireError> {
+    fn note(&mut self, field: Field<'_>, end: usize) -> Result<(), RewriteError> {
         let Value::Bytes(bytes) = field.value else {
             return Ok(());
         };
+        let is_looked_into =
+            matches!(field.number, field::SAMPLE_TYPE | field::LOCATION | field::FUNCTION);
+        if is_looked_into && bytes.len() > NESTED_BYTES_MAX {
+            return Err(RewriteError::Malformed);
+        }
+        if self.strings.len() + self.functions.len() + self.location_ids.len() == ROWS_MAX {
+            return Err(RewriteError::TooLarge);
+        }
         let span = (end - bytes.len()) as u32..end as u32;
         match field.number {
             field::SAMPLE_TYPE if self.sample_type_rows.len() < SAMPLE_TYPES_MAX => {
@@ -296,6 +331,12 @@ impl Found {
             _ => {}
         }
         Ok(())
+    }
+
+    fn bytes_held(&self) -> usize {
+        (self.strings.capacity() + self.functions.capacity()) * size_of::<Range<u32>>()
+            + map_bytes(&self.function_rows)
+            + (self.location_ids.capacity() + self.sample_type_rows.capacity()) * size_of::<u64>()
     }
 }
 

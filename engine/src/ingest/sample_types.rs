@@ -21,9 +21,24 @@ const DISPLAY_NAMES: [(&str, &str); 4] = [
     ("samples", "cpu"),
 ];
 
+/// Bytes of the JSON: SDKs send some hundred, and it is read in one go (0.3 ms).
+const JSON_BYTES_MAX: usize = 64 << 10;
+
+/// Why a config cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConfigError {
+    #[error("{0} bytes are more than {JSON_BYTES_MAX}")]
+    TooLong(usize),
+    #[error("{0}")]
+    Json(serde_json::Error),
+}
+
 /// Reads the JSON object; `None` for `null`, which means the defaults.
-pub(super) fn parse(json: &[u8]) -> Result<Option<SampleTypeConfigs>, serde_json::Error> {
-    serde_json::from_slice(json)
+pub(super) fn parse(json: &[u8]) -> Result<Option<SampleTypeConfigs>, ConfigError> {
+    if json.len() > JSON_BYTES_MAX {
+        return Err(ConfigError::TooLong(json.len()));
+    }
+    serde_json::from_slice(json).map_err(ConfigError::Json)
 }
 
 /// (sample type, display name), sorted; a config replaces the defaults whole.
@@ -65,13 +80,30 @@ mod tests {
     #[test]
     fn any_bytes_are_read_or_refused() {
         assert!(parse(b"[1]").is_err());
-        assert!(parse("{\"a\":".repeat(100_000).as_bytes()).is_err(), "depth is bounded");
-        bolero::check!().with_type().for_each(|bytes: &Vec<u8>| {
-            if let Ok(configs) = parse(bytes) {
-                assert!(
-                    display_names(configs.as_ref()).len() <= bytes.len().max(DISPLAY_NAMES.len())
-                );
+        assert!(parse("{\"a\":".repeat(10_000).as_bytes()).is_err(), "depth is bounded");
+        let sent = br#"{"inuse-space":{"units":"bytes","display-name":"inuse_space"},"cpu":null}"#;
+        bolero::check!().with_type().for_each(|(bytes, at): &(Vec<u8>, u8)| {
+            let mut mutated = sent.to_vec();
+            let at = usize::from(*at) % mutated.len();
+            let end = (at + bytes.len()).min(mutated.len());
+            mutated.splice(at..end, bytes.iter().copied());
+            for json in [bytes, &mutated] {
+                if let Ok(configs) = parse(json) {
+                    let names = display_names(configs.as_ref());
+                    assert!(names.len() <= json.len().max(DISPLAY_NAMES.len()));
+                }
             }
         });
+    }
+
+    /// It was read whole in one go, whatever its size up to the body's limit of 256 MiB.
+    #[test]
+    fn a_config_longer_than_any_real_one_is_refused_unread() {
+        let json = " ".repeat(JSON_BYTES_MAX) + "{}";
+        assert_eq!(
+            parse(json.as_bytes()).unwrap_err().to_string(),
+            "65538 bytes are more than 65536"
+        );
+        assert!(parse(&json.as_bytes()[2..]).is_ok());
     }
 }

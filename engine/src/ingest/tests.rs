@@ -248,6 +248,47 @@ fn a_body_too_large_after_decoding_is_refused() {
     assert_eq!(error.to_string(), "request body too large: http: request body too large");
 }
 
+/// Whether a pprof is gzip in gzip was found out in one go: seconds for a body of members without content.
+#[test]
+fn looking_inside_an_encoded_pprof_takes_steps() {
+    let body = gzip(b"").repeat(50_000);
+    let request = IngestRequest {
+        content_encoding_gzip: true,
+        ..request("name=a&format=pprof", "", body.clone())
+    };
+    let mut conversion = Conversion::begin(request).unwrap();
+    let steps =
+        1 + std::iter::from_fn(|| (conversion.step() == Ok(Step::More)).then_some(())).count();
+    assert!(steps >= body.len() >> 14, "{} bytes in {steps} steps", body.len());
+    assert_eq!(conversion.finish().unwrap().profile, body, "as received");
+}
+
+/// Only the received bytes were accounted: a small body could make a shard hold 256 MiB that no limit knew of.
+#[test]
+fn what_a_conversion_holds_is_told_after_every_step() {
+    let mib = 1 << 20;
+    let text = (0..100_000).map(|i| format!("a{i};b 1\n")).collect::<String>();
+    let functions = b"\x2a\x00".repeat(mib);
+    let (form, kind) = form(&[Part("profile", &functions)]);
+    let cases = [
+        ("name=a.cpu", "", gzip(&vec![b'\n'; 8 * mib]), 8 * mib),
+        ("name=a.cpu", "", gzip(text.as_bytes()), 4 * text.len()),
+        ("name=a&format=pprof&spyName=rbspy", "", gzip(&gzip(&functions)), 5 * functions.len()),
+        ("name=a&spyName=dotnetspy", kind, gzip(&form), 5 * functions.len()),
+    ];
+    for (query, kind, body, held_at_least) in cases {
+        let len = body.len();
+        let request = IngestRequest { content_encoding_gzip: true, ..request(query, kind, body) };
+        let mut conversion = Conversion::begin(request).unwrap();
+        let mut held_max = conversion.bytes_held();
+        assert!((len..2 * len + mib).contains(&held_max), "{query}: {held_max} of {len}");
+        while conversion.step() == Ok(Step::More) {
+            held_max = held_max.max(conversion.bytes_held());
+        }
+        assert!(held_max >= held_at_least, "{query}: {held_max}");
+    }
+}
+
 #[test]
 fn what_agents_sent_is_read() {
     let mut read_count = 0;

@@ -1,6 +1,7 @@
 //! Protobuf field by field, to rewrite a pprof without decoding what stays as it is, and to write one.
 
 use crate::profile::wire::{self, Reader, WireError};
+use crate::varint;
 
 /// One field of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,27 +42,18 @@ pub(super) fn next_field<'a>(rest: &mut &'a [u8]) -> Result<Option<Field<'a>>, W
     Ok(Some(Field { number: tag >> 3, value, raw: &message[..reader.at()] }))
 }
 
-/// Appends a varint.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 /// Appends a varint field; zero is a field's default and is left out.
 pub(super) fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
     if value != 0 {
-        put_varint(out, wire::varint_tag(number));
-        put_varint(out, value);
+        varint::put(out, wire::varint_tag(number));
+        varint::put(out, value);
     }
 }
 
 /// Appends a length-delimited field.
 pub(super) fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
-    put_varint(out, wire::bytes_tag(number));
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, wire::bytes_tag(number));
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 

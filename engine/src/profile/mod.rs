@@ -25,6 +25,7 @@ pub(crate) mod wire;
 
 pub use admission::{Admission, Outcome, PIPELINE_VERSION};
 pub use admit::series_labels;
+pub(crate) use inflate::PROFILE_BYTES_MAX;
 pub use intake::{Intake, IntakeStep, PushFacts};
 
 /// A run of bytes in [`Profile::bytes`].

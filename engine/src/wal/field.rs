@@ -3,24 +3,10 @@
 //! Every read is checked against what is left; a length is never believed before that.
 
 use super::RecordError;
+pub(super) use crate::varint::{len as varint_len, put as put_varint};
 
 /// Longest varint of a `u64`, bytes.
 const VARINT_BYTES_MAX: usize = 10;
-
-/// Appends an unsigned LEB128 varint.
-pub(super) fn put_varint(into: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        into.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    into.push(value as u8);
-}
-
-/// Bytes [`put_varint`] appends.
-pub(super) fn varint_len(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
 
 /// Appends a text: varint of its bytes, then the bytes.
 pub(super) fn put_text(into: &mut Vec<u8>, text: &str) {
