@@ -159,6 +159,20 @@ pub struct Held {
     bytes: u64,
 }
 
+impl Held {
+    /// Accounts `bytes` in place of what was; more only where a push is admitted it.
+    pub fn admit_to(&mut self, bytes: u64) -> Result<(), Failure> {
+        if bytes > self.bytes {
+            self.budget.admit(bytes - self.bytes)?;
+        }
+        let in_flight = &self.budget.state.in_flight_bytes;
+        in_flight.set(in_flight.get() - self.bytes + bytes);
+        self.bytes = bytes;
+        self.budget.publish();
+        Ok(())
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         let in_flight = &self.budget.state.in_flight_bytes;
@@ -182,6 +196,19 @@ mod tests {
         assert_eq!(second.admit(21).unwrap_err().code, Code::ResourceExhausted);
         drop(held);
         assert!(second.admit(50).is_ok());
+    }
+
+    #[test]
+    fn what_is_held_changes_as_far_as_it_is_admitted() {
+        let budget = Budget::new(100, 1).of_shard(ShardId(0));
+        let mut held = budget.hold(20);
+        assert!(held.admit_to(100).is_ok());
+        assert!(held.admit_to(101).is_err());
+        assert!(budget.admit(1).is_err(), "what was refused changed nothing");
+        assert!(held.admit_to(30).is_ok());
+        assert!(budget.admit(70).is_ok());
+        drop(held);
+        assert!(budget.admit(100).is_ok());
     }
 
     /// Pushes used to fill memory up to the very limit that reads are admitted against; a full node could not be read.

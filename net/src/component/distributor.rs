@@ -383,11 +383,12 @@ impl<R: Runtime> Distributor<R> {
     }
 }
 
-/// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small.
+/// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small. Never less
+/// than what was received: members without content claim nothing, and cost no rate whatever they cost to read.
 pub(crate) fn claimed_profile_bytes(profile: &[u8]) -> u64 {
     match profile {
         [0x1f, 0x8b, .., a, b, c, d] if profile.len() >= 18 => {
-            u64::from(u32::from_le_bytes([*a, *b, *c, *d]))
+            u64::from(u32::from_le_bytes([*a, *b, *c, *d])).max(profile.len() as u64)
         }
         _ => profile.len() as u64,
     }
@@ -416,6 +417,7 @@ impl<R: Runtime> Writes for Distributor<R> {
     ) -> Result<(), HttpFailure> {
         let refused =
             |error: IngestError| HttpFailure { status: error.status, failure: error.failure };
+        let body_bytes = upload.body.len() as u64;
         let mut conversion = Conversion::begin(IngestRequest {
             query: upload.query,
             content_type: upload.content_type,
@@ -426,15 +428,20 @@ impl<R: Runtime> Writes for Distributor<R> {
             profile_bytes_max: self.limits.max_profile_size_bytes,
         })
         .map_err(refused)?;
-        while conversion.step().map_err(refused)? == Step::More {
+        // What it makes of the body; the body itself stays accounted, as the profile may be a slice of it.
+        let mut made = self.budget.hold(0);
+        loop {
+            let step = conversion.step().map_err(refused)?;
+            made.admit_to((conversion.bytes_held() as u64).saturating_sub(body_bytes))?;
+            if step == Step::Done {
+                break;
+            }
             self.rt.yield_if_needed().await;
         }
         let Some(IngestPush { labels, naming, profile, origin }) = conversion.finish() else {
             return Ok(());
         };
-        // It may be a slice of the body or a text made into a profile: either way the body stays accounted.
-        self.budget.admit(profile.len() as u64)?;
-        held.push(self.budget.hold(profile.len() as u64));
+        held.push(made);
         let pushed = PushedSeries { labels, naming, profiles: vec![profile] };
         let outcome = self.push_series(&tenant, vec![pushed], held).await;
         outcome.map_err(|failure| refused(IngestError::of_push(origin, failure)))

@@ -1,5 +1,6 @@
 //! Pushes to a node of two shards under the simulated runtime, and what they leave behind: texts, accounts, credits.
 
+use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -113,6 +114,8 @@ fn a_gzip_trailer_is_only_a_claim() {
     gzip.extend([0; 14]);
     gzip.extend(1234u32.to_le_bytes());
     assert_eq!(claimed_profile_bytes(&gzip), 1234);
+    gzip[16..].copy_from_slice(&0u32.to_le_bytes());
+    assert_eq!(claimed_profile_bytes(&gzip), 20, "what was received is paid for");
     assert_eq!(claimed_profile_bytes(&gzip[..10]), 10, "too short for a gzip member");
 }
 
@@ -171,6 +174,29 @@ fn services_of_refused_profiles_leave_nothing() {
     let long = "s".repeat(2049);
     let failure = node.push(vec![series(&[("service_name", &long)], vec![bad])], 0).unwrap_err();
     assert_eq!(failure.reason, "label_value_too_long");
+    assert_eq!(node.accounted("in_flight"), 0);
+}
+
+/// Only the received bytes were accounted: a few kilobytes could make a full node hold 256 MiB more.
+#[test]
+fn what_an_upload_becomes_is_admitted_while_it_grows() {
+    let node = Node::start();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&vec![b'\n'; 32 << 20]).unwrap();
+    let body = Bytes::from(encoder.finish().unwrap());
+    let ingest = |room_bytes: u64| {
+        let budget = node.budgets[0].clone();
+        let _full = budget.hold(budget.budget().limit_bytes() / 10 * 9 - room_bytes);
+        let (shard, body) = (Rc::clone(&node.shards[0]), body.clone());
+        let uploaded = async move {
+            let upload = Upload { query: "name=a.cpu", content_type: "", gzip_encoded: true, body };
+            shard.distributor().ingest(TenantId::anonymous(), upload, Vec::new()).await
+        };
+        node.world.complete(&node.runtimes[0], uploaded).expect("an upload ends")
+    };
+    let failure = ingest(8 << 20).unwrap_err().failure;
+    assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, "memory_limit"));
+    assert_eq!(ingest(100 << 20), Ok(()));
     assert_eq!(node.accounted("in_flight"), 0);
 }
 
