@@ -267,7 +267,7 @@ fn looking_inside_an_encoded_pprof_takes_steps() {
 #[test]
 fn what_a_conversion_holds_is_told_after_every_step() {
     let mib = 1 << 20;
-    let text = (0..100_000).map(|i| format!("a{i};b 1\n")).collect::<String>();
+    let text = (0..100_000).map(|i| format!("a{i};b 1")).collect::<Vec<_>>().join("\n");
     let functions = b"\x2a\x00".repeat(mib);
     let (form, kind) = form(&[Part("profile", &functions)]);
     let cases = [
