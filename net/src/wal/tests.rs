@@ -292,7 +292,7 @@ fn recovery_gives_room_back_before_it_replays() {
         let share = Share::new(ShardId(0), 1, u128::MAX);
         let _ = recover(&reading, share, &Busy, &Progress::default()).await;
     });
-    world.run_for(Duration::from_secs(60));
+    world.run_for(Duration::from_mins(1));
     assert_eq!(files(&world, "wal").len(), 2, "logs without a record are gone");
     world.kill(NODE);
     let (seqs, ..) = recovered(&world, 1);
