@@ -20,7 +20,7 @@ use net::wal::recovery::Share;
 use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
 use proto::rpc::append::ReplayRequest;
 use proto::rpc::select::{MatchOp, MatcherText, SelectReply, SelectRequest, Selection, TreePart};
-use proto::rpc::{Reply, Request};
+use proto::rpc::{Failure, Reply, Request};
 use ulid::Ulid;
 
 use super::oracle::{Place, Totals};
@@ -42,6 +42,7 @@ pub(crate) struct Start {
 /// A running node. Dropped after its tasks are: by a crash, a kill, or the end of the world.
 pub(crate) struct Node {
     pub(crate) shards: Vec<(Sim, Rc<Shard<Sim>>)>,
+    pub(crate) memory_limit_bytes: u64,
     readiness: Readiness,
     failures: Rc<RefCell<Vec<String>>>,
 }
@@ -94,7 +95,7 @@ impl Node {
             });
             shards.push((rt, shard));
         }
-        Self { shards, readiness, failures }
+        Self { shards, memory_limit_bytes: start.memory_limit_bytes, readiness, failures }
     }
 
     /// `Some` when recovery has ended on every shard, well or with words.
@@ -130,12 +131,12 @@ impl Node {
         world.complete(rt, settled).ok_or("an ingester never settles")?
     }
 
-    /// Reads the totals of every place through the shards' side of queries.
+    /// Reads the totals of every place through the shards' side of queries. `None`: the node says that it has no memory for it.
     pub(crate) fn read(
         &self,
         world: &World,
         places: Vec<Place>,
-    ) -> Result<BTreeMap<Place, Totals>, String> {
+    ) -> Result<Option<BTreeMap<Place, Totals>>, String> {
         let (rt, shard) = &self.shards[0];
         let mesh = shard.mesh().clone();
         let read = async move {
@@ -143,11 +144,15 @@ impl Node {
             for place in places {
                 let mut totals = Totals::default();
                 for ((kind, unit), total) in COLUMNS.iter().zip(&mut totals) {
-                    read_column(&mesh, &place, kind, unit, total).await?;
+                    match read_column(&mesh, &place, kind, unit, total).await {
+                        Ok(()) => {}
+                        Err(failure) if failure.reason == "memory_limit" => return Ok(None),
+                        Err(failure) => return Err(format!("a read failed: {failure:?}")),
+                    }
                 }
                 read.insert(place, totals);
             }
-            Ok(read)
+            Ok(Some(read))
         };
         world.complete(rt, read).ok_or("a read never ended")?
     }
@@ -164,7 +169,7 @@ async fn read_column(
     kind: &str,
     unit: &str,
     total: &mut BTreeMap<Stack, i64>,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let matcher = |name: &str, value: String| MatcherText {
         name: name.to_owned(),
         op: MatchOp::Equal,
@@ -182,9 +187,10 @@ async fn read_column(
     };
     for shard in mesh.shards() {
         let request = SelectRequest::Tree { selection: selection.clone(), call_site: Vec::new() };
-        match mesh.call(shard, Request::Select(request)).await {
-            Ok(Reply::Select(SelectReply::Tree(part))) => add_tree(&part, total),
-            other => return Err(format!("a read of shard {} was answered {other:?}", shard.0)),
+        match mesh.call(shard, Request::Select(request)).await? {
+            Reply::Select(SelectReply::Tree(part)) => add_tree(&part, total),
+            Reply::Select(SelectReply::Failed(failure)) => return Err(failure),
+            other => panic!("a tree is answered by a tree or a failure, not by {other:?}"),
         }
     }
     Ok(())
