@@ -96,9 +96,9 @@ fn timed(owner: &mut Owner, series: &Series, at: usize, part: Part) -> Duration 
     owner.keep(series, &admission);
     let end = cpu_clock::now();
     match part {
-        Part::Whole => end - start,
-        Part::Intake => middle - start,
-        Part::Append => end - middle,
+        Part::Whole => end.saturating_sub(start),
+        Part::Intake => middle.saturating_sub(start),
+        Part::Append => end.saturating_sub(middle),
     }
 }
 
@@ -109,7 +109,7 @@ fn naively(kinds: &[&Series]) -> Duration {
         let mut head = naive::Head::default();
         let mut take = |at: usize| {
             let bytes = naive::inflate(series.profile(at));
-            let message = proto::pprof::Profile::decode(&*bytes).unwrap();
+            let message = proto::pprof::Profile::decode(&*bytes).expect("the corpus is pprof");
             head.append(&message);
         };
         (0..WARM_PROFILES).for_each(&mut take);

@@ -50,7 +50,7 @@ fn ingest_without_go_fixes(owner: &mut Owner, series: &Series, profile: &Bytes) 
     admission.go_fixes = false;
     owner.intake.begin_replay(profile.clone(), admission);
     loop {
-        match owner.intake.step().unwrap() {
+        match owner.intake.step().expect("what was admitted is replayed") {
             IntakeStep::More => {}
             IntakeStep::Admitted(admission) => return owner.keep(series, &admission),
             IntakeStep::Dropped { reason } => panic!("replay drops nothing: {reason}"),
@@ -69,7 +69,7 @@ fn read(head: &Head, pushed: &LabelSet) -> Sums {
             .filter(|(name, _)| pushed.get(name).is_none() && !name.starts_with("__"))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let kind = labels.get("__type__").unwrap().to_owned();
+        let kind = labels.get("__type__").expect("every series has a type").to_owned();
         let stacks = sums.entry((group, kind)).or_default();
         row.for_each_sample(|node, value| {
             let stack: &Vec<String> =
@@ -166,6 +166,7 @@ impl Footprint {
         self.nodes += other.nodes;
     }
 
+    #[expect(clippy::print_stdout, reason = "the figures of docs/benchmarks.md")]
     fn print(&self, what: &str) {
         println!(
             "{what:>14}: {:5.2} B a value ({} values in {} rows), {:6.1} B a stack ({} stacks, {} nodes), series {} B",

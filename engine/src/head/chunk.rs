@@ -24,7 +24,7 @@ impl Batch {
     }
 }
 
-/// Batches with their two streams (see [`super::row`]).
+/// Batches with their two streams (their coding is `row`'s).
 #[derive(Debug)]
 pub struct Chunk {
     batches: Vec<Batch>,

@@ -15,7 +15,7 @@
 //! - A row exists before its id; rows never change or move to another id. Parents have smaller ids than their children.
 //! - Two rows of a table never have equal content. Strings, functions, mappings and nodes are compared by content; locations
 //!   and whole stacks by their 128-bit hash (`docs/decisions/0002-content-hashes.md`).
-//! - No call rehashes more than some thousand entries at once ([`table`]), so that none stalls a shard.
+//! - No call rehashes more than some thousand entries at once (`table.rs`), so that none stalls a shard.
 //!
 //! Not here: samples and series ([`crate::head`]); merging trees by function name (`flamegraph`).
 
