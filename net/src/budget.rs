@@ -1,6 +1,6 @@
 //! One memory limit for the process, checked against what the shards account.
 //!
-//! Pushes are admitted up to [`PUSHES_PERCENT_MAX`] of it and reads up to all of it: what was pushed stays, so a node that
+//! Pushes are admitted up to `PUSHES_PERCENT_MAX` of it and reads up to all of it: what was pushed stays, so a node that
 //! pushes have filled to the brim could never be read again.
 //!
 //! Each shard publishes its sum in a cell of its own (one writer, relaxed); whoever admits adds the cells up. The check is
@@ -75,7 +75,7 @@ struct State {
 }
 
 impl ShardBudget {
-    /// The same part as pushes see it: they are admitted up to [`PUSHES_PERCENT_MAX`] of the limit.
+    /// The same part as pushes see it: they are admitted up to `PUSHES_PERCENT_MAX` of the limit.
     #[must_use]
     pub fn for_pushes(&self) -> Self {
         Self { state: Rc::clone(&self.state), admitted_percent: PUSHES_PERCENT_MAX }

@@ -6,7 +6,7 @@
 //!                                                          └► folded text ─► folded ─────► plain pprof
 //! ```
 //! Holds: a pprof stays as received (the owner of its partition inflates, checks and names it by
-//! [`IngestNaming`](proto::rpc::append::IngestNaming)) unless its spy is one whose symbols are rewritten on arrival. What is
+//! [`IngestNaming`]) unless its spy is one whose symbols are rewritten on arrival. What is
 //! built here never grows past the profile size limit, and no length inside the bytes is trusted. A pass over bytes is
 //! resumable: [`Conversion::step`] does about a millisecond of work, and [`Conversion::bytes_held`] tells after each what to
 //! account for it.

@@ -48,7 +48,7 @@ pub struct Timeline {
 }
 
 /// The step that a range gets, seconds. Grafana's would make five times the samples of ranges of some decades, and more of
-/// millennia: there it is the next that makes [`SAMPLES_MAX`] at most.
+/// millennia: there it is the next that makes `SAMPLES_MAX` at most.
 pub fn timeline_step_s(start_ms: i64, end_ms: i64) -> i64 {
     let range_ms = i128::from(end_ms) - i128::from(start_ms);
     let interval_s = (range_ms * 1_000_000 / POINTS) as f64 / 1e9;

@@ -5,7 +5,7 @@
 //! Pyroscope). Generic over the runtime: the simulator enters here.
 //!
 //! What holds
-//! - Labels are looked at once a series, however many profiles it has, and only as many as [`SERIES_LABELS_MAX`].
+//! - Labels are looked at once a series, however many profiles it has, and only as many as `SERIES_LABELS_MAX`.
 //! - A profile is a slice of the body it came in, so the body is accounted until the last profile of the push is answered by
 //!   its owner: also when the client has gone away meanwhile.
 //!
