@@ -349,7 +349,8 @@ fn gather(
             }
             (node, sum) = (item.node, 0);
         }
-        sum = sum.wrapping_add(values[item.sample as usize * columns + column] as u64);
+        // Neither is over the greatest `i64`, so the sum fits, and is cut to it.
+        sum = (sum + values[item.sample as usize * columns + column] as u64).min(i64::MAX as u64);
     }
     if sum != 0 {
         nodes_out.push(node);

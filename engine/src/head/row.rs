@@ -16,7 +16,8 @@
 //! All numbers are varints. `same_…` says that those of the last row that had its own stand for this row too: Go's
 //! `samples` and `cpu` columns differ in the multiplier only, `alloc_objects` and `alloc_space` have the same nodes.
 //!
-//! Arithmetic is modulo 2^64, as Go's is: sums that overflow wrap, and wrap back when they are undone.
+//! Values are positive: normalising drops the others. Sums end at the greatest `i64` instead of wrapping, here as in every tree
+//! and point that is made of rows.
 
 use super::SeriesId;
 use super::varint;
@@ -62,6 +63,7 @@ impl BatchWriter {
         values: &mut Vec<u64>,
     ) -> i64 {
         assert_eq!(nodes.len(), values.len(), "every node has a value");
+        debug_assert!(values.iter().all(|v| *v <= i64::MAX as u64), "values are positive");
         debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
         let multiplier = greatest_divisor(values);
         if multiplier > 1 {
@@ -69,7 +71,7 @@ impl BatchWriter {
                 *value /= multiplier;
             }
         }
-        let total = values.iter().fold(0_u64, |sum, value| sum.wrapping_add(*value));
+        let total = values.iter().fold(0_u64, |sum, value| sum.saturating_add(*value));
         let count = nodes.len() as u64;
         let (same_nodes, same_values) = (*nodes == self.nodes, *values == self.values);
         varint::push(&mut self.rows, varint::zigzag(i64::from(series.0) - i64::from(self.series)));
@@ -88,7 +90,7 @@ impl BatchWriter {
         self.series = series.0;
         self.rows_count += 1;
         self.values_count += count;
-        total.wrapping_mul(multiplier) as i64
+        total_of(total, multiplier)
     }
 
     fn push_nodes(&mut self) {
@@ -116,6 +118,12 @@ impl BatchWriter {
             + self.nodes.capacity() * size_of::<u32>()
             + self.values.capacity() * size_of::<u64>()
     }
+}
+
+/// A row's total, of the sum of its quotients: the greatest `i64` where that is exceeded.
+#[inline]
+fn total_of(quotients: u64, multiplier: u64) -> i64 {
+    quotients.saturating_mul(multiplier).min(i64::MAX as u64) as i64
 }
 
 /// The greatest number that divides all; 1 for none. Mostly one division a value: the divisor is found early.
@@ -192,7 +200,7 @@ impl BatchReader {
         Some(Row {
             series: SeriesId(self.series),
             time_ns: self.time_ns,
-            total: self.total.wrapping_mul(multiplier) as i64,
+            total: total_of(self.total, multiplier),
             values_count: self.values_count,
             nodes: &samples[self.nodes_at..],
             values: &samples[self.values_at..],
@@ -235,7 +243,7 @@ impl Row<'_> {
     pub fn add_samples(&self, dense: &mut [i64]) -> usize {
         self.for_each_sample(|node, value| {
             let sum = &mut dense[node.0 as usize];
-            *sum = sum.wrapping_add(value);
+            *sum = sum.saturating_add(value);
         })
     }
 }

@@ -175,7 +175,7 @@ fn add_to_oracle(sums: &mut Sums, p: &Profile, admission: &Admission) {
                 let labels =
                     crate::profile::series_labels(p, admission, group as usize, column, outcome);
                 let sum = sums.entry(labels).or_default().entry(stack.clone()).or_default();
-                *sum = sum.wrapping_add(value);
+                *sum = sum.saturating_add(value);
             }
         }
     }
@@ -215,8 +215,8 @@ fn read(head: &Head) -> Sums {
             let mut total = 0_i64;
             let values = row.for_each_sample(|node, value| {
                 let sum = by_stack.entry(names(head.symbols(), node)).or_default();
-                *sum = sum.wrapping_add(value);
-                total = total.wrapping_add(value);
+                *sum = sum.saturating_add(value);
+                total = total.saturating_add(value);
                 assert_ne!(value, 0, "a row has no zero values");
             });
             assert_eq!(total, row.total, "a row's total is the sum of its values");
@@ -467,17 +467,26 @@ fn relabelled_rows_join_the_series_of_their_labels() {
     assert_eq!(head.series()[0].rows_count, 2);
 }
 
-/// Go adds int64s: a sum beyond the range wraps, and so does ours, whatever the build.
+/// Heads wrapped where trees and points end at the greatest number: one flame graph had a negative total, the next had not.
 #[test]
-fn sums_beyond_the_range_wrap() {
+fn sums_beyond_the_range_end_at_the_greatest_number() {
     let mut heads = heads();
-    let mut profile = profile(&[(vec![1], 0, [1, 0, 0]), (vec![1], 0, [1, 0, 0])], 0);
-    profile.values[0] = i64::MAX;
-    profile.values[3] = i64::MAX;
+    let two_stacks = [(vec![1], 0, [1, 0, 0]), (vec![1], 0, [1, 0, 0]), (vec![2], 0, [1, 0, 0])];
+    let mut profile = profile(&two_stacks, 0);
+    for sample in 0..3 {
+        profile.values[3 * sample] = i64::MAX - 1;
+    }
     append(&mut heads, &key("shop"), &profile, &admission(&profile, 1, 0));
-    let sums = read(heads.get(&key("shop")).unwrap());
-    let values: Vec<i64> = sums.values().flat_map(|stacks| stacks.values().copied()).collect();
-    assert_eq!(values, [-2]);
+    let head = heads.get(&key("shop")).unwrap();
+    let sums = read(head); // compares the row's total, too
+    let mut values: Vec<i64> = sums.values().flat_map(|stacks| stacks.values().copied()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [i64::MAX - 1, i64::MAX]);
+    let mut dense = vec![5; head.symbols().nodes_count()];
+    let add = |row: Row<'_>| row.add_samples(&mut dense);
+    assert_eq!(head.scan(i64::MIN, i64::MAX, &mut head.cursor(), usize::MAX, add), Step::Done);
+    dense.sort_unstable();
+    assert!(dense.ends_with(&[5, i64::MAX, i64::MAX]), "{dense:?}");
 }
 
 #[cfg(feature = "planted-bugs")]
