@@ -44,6 +44,7 @@ fn what_is_not_plain_is_left_to_the_decoder() {
         r#"{"series": [,{}]}"#,
         r#"{"series": [{}{}]}"#,
         r#"{"series": [[{}]]}"#,
+        r#"{"series": [}}"#,
         r#"{"series": [{}], "series": [{}]}"#,
         r#"{"series": [{}], "s\u0065ries": [{}]}"#,
         r#"{"series": [{}]"#,
