@@ -54,14 +54,17 @@ pub(super) async fn shard_main(rt: Uring, seed: ShardSeed) -> Result<(), String>
         readiness: readiness.clone(),
     };
     let shard = Shard::start(rt.clone(), mesh.clone(), inbox, settings, log);
+    let querier = Rc::new(Querier::new(
+        rt.clone(),
+        mesh,
+        seed.limits,
+        HashSecret::from_words(|| rt.next_u64()),
+        budget.clone(),
+    ));
+    let counted = Rc::clone(&querier);
+    shard.add_metrics(Box::new(move || counted.samples()));
     let api = ShardApi {
-        querier: Querier::new(
-            rt.clone(),
-            mesh,
-            seed.limits,
-            HashSecret::from_words(|| rt.next_u64()),
-            budget.clone(),
-        ),
+        querier,
         rt: rt.clone(),
         shard: Rc::clone(&shard),
         readiness: readiness.clone(),
@@ -191,7 +194,7 @@ fn chain(error: &dyn Error) -> String {
 struct ShardApi {
     rt: Uring,
     shard: Rc<Shard<Uring>>,
-    querier: Querier<Uring>,
+    querier: Rc<Querier<Uring>>,
     readiness: Readiness,
     memory_limit_bytes: u64,
 }

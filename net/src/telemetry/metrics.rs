@@ -99,6 +99,8 @@ pub static METRICS: &[Metric] = &[
         "Requests of the shard to other shards that wait for a reply."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
+    metric!(Gauge "pyrite_queries" { "shard" }
+        "Questions of the shard's clients that wait for parts of all shards."),
     metric!(Gauge "pyrite_selects" { "shard" }
         "Reads that the shard works on."),
     metric!(Counter "pyrite_shard_kicks_total" { "shard" }

@@ -26,7 +26,7 @@ use proto::querier::{
     SelectMergeStacktracesResponse, SelectSeriesRequest, SelectSeriesResponse, SeriesRequest,
     SeriesResponse,
 };
-use proto::rpc::Failure;
+use proto::rpc::{Failure, MetricSample};
 use proto::types::{
     GetProfileStatsRequest, GetProfileStatsResponse, LabelNamesRequest, LabelNamesResponse,
     LabelValuesRequest, LabelValuesResponse,
@@ -61,9 +61,13 @@ impl<R: Runtime> Querier<R> {
         Self { rt, mesh, limits, secret, budget, in_flight: Cell::new(0) }
     }
 
-    /// Questions that wait for shards now.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.get()
+    /// What `/metrics` tells of it.
+    pub fn samples(&self) -> Vec<MetricSample> {
+        vec![MetricSample {
+            name: "pyrite_queries",
+            labels: vec![("shard", self.mesh.own().0.to_string())],
+            value: self.in_flight.get() as f64,
+        }]
     }
 }
 
