@@ -147,9 +147,20 @@ mod tests {
     }
 
     #[test]
-    fn no_text_panics() {
-        bolero::check!().with_type().for_each(|(text, now): &(String, i64)| {
+    fn any_text_is_a_time() {
+        bolero::check!().with_type().for_each(|(text, number, now): &(String, u16, i64)| {
             attime(text, *now);
+            attime(&format!("now-{text}"), *now);
+            let number = i64::from(*number);
+            for (unit, seconds) in [("s", 1), ("min", 60), ("h", 3600), ("d", 86_400)] {
+                let offset_ns = (number * seconds).saturating_mul(SECOND_NS);
+                let past = attime(&format!("now-{number}{unit}"), *now);
+                assert_eq!(past, now.saturating_sub(offset_ns), "{number}{unit}");
+                let future = attime(&format!("now+{number}{unit}"), *now);
+                assert_eq!(future, now.saturating_add(offset_ns), "{number}{unit}");
+            }
+            let digits = format!("{number:010}");
+            assert_eq!(attime(&digits, *now), number * SECOND_NS, "{digits}");
         });
     }
 }

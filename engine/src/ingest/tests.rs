@@ -289,9 +289,27 @@ fn what_a_conversion_holds_is_told_after_every_step() {
     }
 }
 
-#[test]
-fn what_agents_sent_is_read() {
-    let mut read_count = 0;
+/// A request that an agent sent.
+struct Captured {
+    name: String,
+    query: String,
+    content_type: String,
+    is_encoded: bool,
+    body: Vec<u8>,
+}
+
+impl Captured {
+    fn request<'a>(&'a self, query: &'a str, body: Vec<u8>) -> IngestRequest<'a> {
+        IngestRequest {
+            content_encoding_gzip: self.is_encoded,
+            ..request(query, &self.content_type, body)
+        }
+    }
+}
+
+/// Captured requests; none without a corpus.
+fn captured() -> Vec<Captured> {
+    let mut requests = Vec::new();
     for folder in [
         "pyroscope-io-python-0.8.7",
         "pyroscope-nodejs",
@@ -306,27 +324,58 @@ fn what_agents_sent_is_read() {
             let header = |name: &str| {
                 let headers = meta["headers"].as_array().unwrap();
                 let pair = headers.iter().find(|pair| pair[0] == name);
-                pair.map_or("", |pair| pair[1].as_str().unwrap())
+                pair.map_or("", |pair| pair[1].as_str().unwrap()).to_owned()
             };
-            let query = meta["target"].as_str().unwrap().split_once('?').unwrap().1;
-            let body = read(&path.with_extension("body"));
-            let request = IngestRequest {
-                content_encoding_gzip: header("content-encoding") == "gzip",
-                ..request(query, header("content-type"), body)
-            };
-            let push = parse(request).unwrap().unwrap();
-            let profile = decoded(&push);
-            assert!(!profile.sample.is_empty(), "{}", path.display());
-            assert!(label(&push, "service_name").unwrap().contains("burn"), "{}", path.display());
-            if folder.contains("python") {
-                let hot =
-                    stacks(&profile).into_keys().any(|stack| stack.contains("burn08.py hot_"));
-                assert!(hot, "{}: the file stands in the name", path.display());
-            }
-            read_count += 1;
+            requests.push(Captured {
+                name: path.display().to_string(),
+                query: meta["target"].as_str().unwrap().split_once('?').unwrap().1.to_owned(),
+                content_type: header("content-type"),
+                is_encoded: header("content-encoding") == "gzip",
+                body: read(&path.with_extension("body")),
+            });
         }
     }
-    assert!(read_count == 0 || read_count == 21, "{read_count} requests were captured");
+    requests
+}
+
+#[test]
+fn what_agents_sent_is_read() {
+    let captured = captured();
+    for sent in &captured {
+        let push = parse(sent.request(&sent.query, sent.body.clone())).unwrap().unwrap();
+        let profile = decoded(&push);
+        assert!(!profile.sample.is_empty(), "{}", sent.name);
+        assert!(label(&push, "service_name").unwrap().contains("burn"), "{}", sent.name);
+        if sent.name.contains("python") {
+            let hot = stacks(&profile).into_keys().any(|stack| stack.contains("burn08.py hot_"));
+            assert!(hot, "{}: the file stands in the name", sent.name);
+        }
+    }
+    let count = captured.len();
+    assert!(count == 0 || count == 21, "{count} requests were captured");
+}
+
+#[test]
+fn what_agents_sent_and_a_network_damaged_is_read_or_refused() {
+    let captured = captured();
+    let pieces = bolero::generator::produce::<(u8, u16, Vec<u8>, u16, String)>();
+    bolero::check!().with_iterations(300).with_generator(pieces).for_each(
+        |(pick, at, bytes, query_at, text)| {
+            let Some(sent) = captured.get(usize::from(*pick) % captured.len().max(1)) else {
+                return;
+            };
+            let (mut query, mut body) = (sent.query.clone().into_bytes(), sent.body.clone());
+            for (target, at, bytes) in
+                [(&mut body, at, bytes.as_slice()), (&mut query, query_at, text.as_bytes())]
+            {
+                let at = usize::from(*at) % target.len();
+                let end = (at + bytes.len()).min(target.len());
+                target.splice(at..end, bytes.iter().copied());
+            }
+            let _ = parse(sent.request(&sent.query, body));
+            let _ = parse(sent.request(&String::from_utf8_lossy(&query), sent.body.clone()));
+        },
+    );
 }
 
 #[test]
