@@ -1,8 +1,5 @@
 //! What an owner keeps of the corpus: the right sums, few bytes, and a number of allocations that does not follow the samples.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
-#![expect(clippy::print_stdout, reason = "the table is for whoever runs it with --nocapture")]
-
 use std::collections::BTreeMap;
 
 use bench::allocation::{self, Counting};
