@@ -63,7 +63,7 @@ impl BatchWriter {
         values: &mut Vec<u64>,
     ) -> i64 {
         assert_eq!(nodes.len(), values.len(), "every node has a value");
-        debug_assert!(values.iter().all(|v| *v <= i64::MAX as u64), "values are positive");
+        debug_assert!(values.iter().all(|v| i64::try_from(*v).is_ok()), "values are positive");
         debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
         let multiplier = greatest_divisor(values);
         if multiplier > 1 {
