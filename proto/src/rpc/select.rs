@@ -145,7 +145,7 @@ pub struct ProfilePart {
     pub locations: Vec<LocationPart>,
     /// Parent node of each node, `u32::MAX` for a root.
     pub parents: Vec<u32>,
-    /// Index into `locations` of each node.
+    /// Index into `locations` of each node; `u32::MAX` for the empty stack, which has no parent either.
     pub location_ids: Vec<u32>,
     /// Self value of each node.
     pub values: Vec<i64>,
