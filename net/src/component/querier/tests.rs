@@ -656,7 +656,7 @@ fn reads_wait_for_recovery_and_what_is_not_kept_is_refused_in_words() {
         node.merged("t", both).unwrap_err().message,
         "span_selector and trace_id_selector cannot be combined"
     );
-    assert_eq!(node.querier.samples()[0].value, 0.0, "every slot is given back");
+    assert_eq!(node.querier.samples()[0].value as i64, 0, "every slot is given back");
 }
 
 /// A matcher that is written out again for the second question must mean the same.
