@@ -3,7 +3,8 @@
 //! ```text
 //! request ─ check (range, type, selector, nodes) ─► Select to all shards ─► parts ─ merge ─► answer
 //! ```
-//! All of it runs in the task that called (class `Query`), which pauses as it goes; dropping the call frees the query.
+//! All of it runs in the task that called (class `Query`), which pauses as it goes; dropping the call frees the query, here and on the
+//! shards.
 //! Not here: what a shard does ([`crate::shard`]); what parts mean (`engine::query`, `engine::flamegraph`).
 
 mod gather;
