@@ -66,12 +66,7 @@ impl Heads {
         self.by_key.iter()
     }
 
-    /// The heads of one tenant, by service name and split.
-    pub fn of_tenant(&self, tenant: &TenantId) -> impl Iterator<Item = (&PartitionKey, &Head)> {
-        self.of_tenant_after(tenant, None)
-    }
-
-    /// The heads of one tenant behind `after`: how a reader that let others run finds its place again, though heads may have
+    /// The heads of one tenant behind `after` (all of them for `None`), by service name and split: how a reader that let others run finds its place again, though heads may have
     /// come in between.
     pub fn of_tenant_after(
         &self,

@@ -14,8 +14,6 @@ const CACHE_ENTRIES_SPARE: usize = 1024;
 pub struct Series {
     /// All stored labels, `__profile_type__` among them.
     pub labels: LabelSet,
-    /// 64-bit hash of the sorted labels, the same in every process.
-    pub fingerprint: u64,
     /// Least time of its rows, Unix nanoseconds; greater than `time_ns_max` while it has none.
     pub time_ns_min: i64,
     /// Greatest time of its rows, Unix nanoseconds.
@@ -54,17 +52,13 @@ impl SeriesTable {
         if self.by_content.len() > 2 * self.rows.len() + CACHE_ENTRIES_SPARE {
             self.by_content = ContentMap::default();
         }
-        // The fingerprint is not keyed, so a tenant may choose labels that share one: the table goes by a keyed hash.
-        let text = bytes_of(&labels);
-        let hash = secret.table(&text);
+        let hash = secret.table(&bytes_of(&labels));
         let found = self.by_labels.find(hash, |row| self.rows[*row as usize].labels == labels);
         let row = found.unwrap_or_else(|| {
             let row = u32::try_from(self.rows.len()).expect("fewer than 2^32 series");
-            let fingerprint = xxhash_rust::xxh3::xxh3_64(&text);
             self.labels_bytes += labels.bytes_held();
             self.rows.push(Series {
                 labels,
-                fingerprint,
                 time_ns_min: i64::MAX,
                 time_ns_max: i64::MIN,
                 rows_count: 0,

@@ -403,7 +403,7 @@ fn sealing_by_size_and_by_age_loses_nothing() {
         check_invariants(&heads);
     }
     let mut sums = Sums::new();
-    for (_, head) in heads.of_tenant(&TenantId::anonymous()) {
+    for (_, head) in heads.of_tenant_after(&TenantId::anonymous(), None) {
         assert!(head.sealed().len() > 3, "chunks of 4 KiB were sealed on the way");
         assert_eq!(head.open().batches_count(), 0, "after a minute the open chunk is sealed too");
         for (labels, stacks) in read(head) {
