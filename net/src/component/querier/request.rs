@@ -47,31 +47,26 @@ impl From<SelectMergeStacktracesRequest> for StacksRequest {
             end_ms: request.end,
             max_nodes: request.max_nodes,
             stack_trace_selector: request.stack_trace_selector,
-            unserved: given(unserved),
+            unserved: unserved.into_iter().find(|(_, is_empty)| !is_empty).map(|(name, _)| name),
         }
     }
 }
 
+/// The deprecated request asks for the same, with fewer selectors.
 impl From<SelectMergeProfileRequest> for StacksRequest {
     fn from(request: SelectMergeProfileRequest) -> Self {
-        let unserved = [
-            ("profile_id_selector", request.profile_id_selector.is_empty()),
-            ("trace_id_selector", request.trace_id_selector.is_empty()),
-        ];
-        Self {
+        Self::from(SelectMergeStacktracesRequest {
             profile_type_id: request.profile_type_id,
             label_selector: request.label_selector,
-            start_ms: request.start,
-            end_ms: request.end,
+            start: request.start,
+            end: request.end,
             max_nodes: request.max_nodes,
             stack_trace_selector: request.stack_trace_selector,
-            unserved: given(unserved),
-        }
+            profile_id_selector: request.profile_id_selector,
+            trace_id_selector: request.trace_id_selector,
+            ..SelectMergeStacktracesRequest::default()
+        })
     }
-}
-
-fn given<const N: usize>(selectors: [(&'static str, bool); N]) -> Option<&'static str> {
-    selectors.into_iter().find(|(_, is_empty)| !is_empty).map(|(name, _)| name)
 }
 
 impl StacksRequest {
