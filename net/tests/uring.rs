@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 use engine::route::ShardId;
 use futures_channel::mpsc as async_mpsc;
 use futures_util::StreamExt as _;
-use net::runtime::uring::{self, Shard, Uring, cpu_plan::Seat};
+use net::runtime::cpu_plan::{Cpus, Seat};
+use net::runtime::host::{self, HostRuntime as _, ShardThread};
+use net::runtime::uring::Uring;
 use net::runtime::watchdog::{Pulse, Watchdog};
 use net::runtime::{
     AlignedBytes, Class, Clock as _, Conn as _, DISK_ALIGN, Disk as _, File as _, Listener as _,
@@ -44,7 +46,7 @@ fn workers() -> &'static [Worker; 2] {
             panic!("no ring can be opened, and these tests do not skip: {reason}");
         }
         let data_path = data_path();
-        uring::prepare_data_dir(&data_path).expect("a writable target directory");
+        host::prepare_data_dir(&data_path).expect("a writable target directory");
         let workers = [0, 1].map(|shard| start(ShardId(shard), data_path.clone()));
         let pulses = workers.iter().map(|worker| worker.pulse.clone()).collect();
         (workers, Watchdog::start(pulses).expect("a thread can be started"))
@@ -65,8 +67,8 @@ fn data_path() -> PathBuf {
 fn start(id: ShardId, data_path: PathBuf) -> Worker {
     let (jobs, mut inbox) = async_mpsc::unbounded::<Job>();
     let pulse = Pulse::default();
-    let shard = Shard { id, seat: Seat::Fenced(allowed()), data_path, pulse: pulse.clone() };
-    let handle = uring::spawn_shard(shard, move |runtime| async move {
+    let shard = ShardThread { id, seat: Seat::Fenced(allowed()), data_path, pulse: pulse.clone() };
+    let handle = Uring::spawn_shard(shard, move |runtime| async move {
         while let Some(job) = inbox.next().await {
             let future = job(runtime.clone());
             runtime.spawn(Class::Rpc, future);
@@ -78,7 +80,7 @@ fn start(id: ShardId, data_path: PathBuf) -> Worker {
 }
 
 fn allowed() -> Vec<usize> {
-    uring::cpu_plan::Cpus::of_this_process().unwrap().allowed
+    Cpus::of_this_process().unwrap().allowed
 }
 
 /// Runs a job on a shard and returns what it returned.

@@ -15,7 +15,9 @@ use engine::route::ShardId;
 use engine::tenant::{PartitionKey, TenantId};
 use engine::wal::{Record, RecordRef};
 use futures_channel::oneshot;
-use net::runtime::uring::{self, Shard, Uring, cpu_plan::Seat};
+use net::runtime::cpu_plan::{Cpus, Seat};
+use net::runtime::host::{self, HostRuntime as _, ShardThread};
+use net::runtime::uring::Uring;
 use net::runtime::watchdog::Pulse;
 use net::runtime::{Class, Clock as _, Disk as _, Spawn as _, probe};
 use net::wal::recovery::{Owners, Progress, Share, recover};
@@ -39,12 +41,12 @@ where
     // Beside the test binary: that is a disk, where /tmp may be memory.
     let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
     let directory = tempfile::tempdir_in(beside).unwrap();
-    uring::prepare_data_dir(directory.path()).unwrap();
-    let seat = Seat::Fenced(uring::cpu_plan::Cpus::of_this_process().unwrap().allowed);
+    host::prepare_data_dir(directory.path()).unwrap();
+    let seat = Seat::Fenced(Cpus::of_this_process().unwrap().allowed);
     let data_path = directory.path().to_owned();
-    let shard = Shard { id: ShardId(0), seat, data_path, pulse: Pulse::default() };
+    let shard = ShardThread { id: ShardId(0), seat, data_path, pulse: Pulse::default() };
     let (done, result) = mpsc::channel();
-    let handle = uring::spawn_shard(shard, move |rt| async move {
+    let handle = Uring::spawn_shard(shard, move |rt| async move {
         done.send(job(rt).await).unwrap();
     });
     let result = result.recv_timeout(Duration::from_mins(2)).expect("the job ended");

@@ -162,7 +162,7 @@ impl Config {
         if let Err(reason) = self.wal.check() {
             return refused("wal.segment-bytes", &self.wal.segment_bytes.to_string(), &reason);
         }
-        if self.shards > crate::runtime::uring::cpu_plan::SHARDS_MAX {
+        if self.shards > crate::runtime::cpu_plan::SHARDS_MAX {
             return refused("shards", &self.shards.to_string(), "at most 1024 shards");
         }
         Ok(())

@@ -27,9 +27,10 @@ use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
 use crate::mesh::{self, Envelope, Inbox};
 use crate::readiness::Readiness;
+use crate::runtime::cpu_plan::{Cpus, Seat};
+use crate::runtime::host::{self, HostRuntime, ShardThread};
 use crate::runtime::probe;
-use crate::runtime::uring::cpu_plan::{Cpus, Seat};
-use crate::runtime::uring::{self, Shard};
+use crate::runtime::uring::Uring;
 use crate::runtime::watchdog::{Pulse, Watchdog};
 use crate::telemetry::log;
 
@@ -176,7 +177,7 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
     let data_dir: &DataDir = Box::leak(Box::new(DataDir::open(&config.data_path)?));
     probe::io_uring()?;
     let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
-    uring::prepare_data_dir(data_dir.path()).map_err(io("writing to the data directory"))?;
+    host::prepare_data_dir(data_dir.path()).map_err(io("writing to the data directory"))?;
     let cpus = Cpus::of_this_process().map_err(io("asking for the CPUs of this process"))?;
     let shards_count = if config.shards == 0 { cpus.shards_default() } else { config.shards };
     let memory_limit = match config.memory_limit_bytes {
@@ -200,7 +201,7 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
         %run,
         shards = shards_count,
         cpus = cpus.budget,
-        runtime = "uring",
+        runtime = Uring::NAME,
         memory_limit,
         open_files,
         "starting"
@@ -208,7 +209,7 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
     let seats = cpus.seats(shards_count);
     let limits = Arc::new(config.limits.clone());
     let settings = Settings { config: Arc::new(config), limits, run, listen, memory_limit };
-    let mut shards = Shards::start(seats, &settings, data_dir.path(), &events_in)?;
+    let mut shards = Shards::start::<Uring>(seats, &settings, data_dir.path(), &events_in)?;
     shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
 }
 
@@ -240,7 +241,7 @@ struct Shards {
 }
 
 impl Shards {
-    fn start(
+    fn start<R: HostRuntime>(
         seats: Vec<Seat>,
         settings: &Settings,
         data_path: &Path,
@@ -284,8 +285,8 @@ impl Shards {
                 drain,
                 close,
             };
-            let shard = Shard { id, seat, data_path: data_path.to_owned(), pulse };
-            let handle = uring::spawn_shard(shard, move |rt| shard_main::shard_main(rt, seed))
+            let thread = ShardThread { id, seat, data_path: data_path.to_owned(), pulse };
+            let handle = R::spawn_shard(thread, move |rt| shard_main::shard_main(rt, seed))
                 .map_err(io("starting a shard's thread"))?;
             let ended = events.clone();
             std::thread::Builder::new()

@@ -21,8 +21,8 @@ use crate::config::Config;
 use crate::http::{self, Api, Server, Tenancy, serve_connection};
 use crate::mesh::Mesh;
 use crate::readiness::Readiness;
-use crate::runtime::uring::{Uring, UringListener};
-use crate::runtime::{Class, Clock as _, Listener as _, Net as _, Rand as _, Spawn as _};
+use crate::runtime::host::HostRuntime;
+use crate::runtime::{Class, Listener as _};
 use crate::shard::{Shard, ShardSettings};
 use crate::telemetry::metrics;
 use crate::wal::Log;
@@ -38,7 +38,7 @@ const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 const PUSH_BODY_BYTES_UNLIMITED: usize = u32::MAX as usize;
 
 /// Runs a shard from its start to its end; `Err` says why it could not go on.
-pub(super) async fn shard_main(rt: Uring, seed: ShardSeed) -> Result<(), String> {
+pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result<(), String> {
     let ShardSeed { id, config, peers, inbox, run, listen, budget, readiness, .. } = seed;
     let mesh = Mesh::new(id, peers);
     let shards_count = mesh.shards_count();
@@ -110,10 +110,10 @@ fn origin_of(run: Ulid, shard: ShardId) -> u128 {
 }
 
 /// Takes connections until told to stop, and then those that the kernel has queued already.
-async fn accept(
-    rt: Uring,
-    listener: UringListener,
-    server: Rc<Server<Uring, ShardApi>>,
+async fn accept<R: HostRuntime>(
+    rt: R,
+    listener: R::Listener,
+    server: Rc<Server<R, ShardApi<R>>>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     loop {
@@ -137,10 +137,10 @@ async fn accept(
     }
 }
 
-fn add_metrics(
-    shard: &Rc<Shard<Uring>>,
-    server: &Rc<Server<Uring, ShardApi>>,
-    rt: &Uring,
+fn add_metrics<R: HostRuntime>(
+    shard: &Rc<Shard<R>>,
+    server: &Rc<Server<R, ShardApi<R>>>,
+    rt: &R,
     pulse: &crate::runtime::watchdog::Pulse,
 ) {
     let id = shard.mesh().own().0;
@@ -191,17 +191,17 @@ fn chain(error: &dyn Error) -> String {
 }
 
 /// What HTTP calls on a shard.
-struct ShardApi {
-    rt: Uring,
-    shard: Rc<Shard<Uring>>,
-    querier: Rc<Querier<Uring>>,
+struct ShardApi<R: HostRuntime> {
+    rt: R,
+    shard: Rc<Shard<R>>,
+    querier: Rc<Querier<R>>,
     readiness: Readiness,
     memory_limit_bytes: u64,
 }
 
-impl Api for ShardApi {
-    type Writes = Distributor<Uring>;
-    type Reads = Querier<Uring>;
+impl<R: HostRuntime> Api for ShardApi<R> {
+    type Writes = Distributor<R>;
+    type Reads = Querier<R>;
 
     fn writes(&self) -> &Self::Writes {
         self.shard.distributor()

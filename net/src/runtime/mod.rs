@@ -1,9 +1,13 @@
 //! The runtime of one shard behind five small traits: clock, random source, tasks, disk, network.
 //!
 //! `!Send` and statically dispatched: a handle belongs to one shard, clones are cheap. Backends: `uring` (glommio, one pinned
-//! executor a core) and `sim` (one thread, virtual time, seeded faults). Same drivers, same engine on both.
+//! executor a core) and `sim` (one thread, virtual time, seeded faults). Same drivers, same engine on both. What runtimes on a real
+//! machine share is in [`host`], [`cpu_plan`], [`polls`].
 //! Not here: messages between shards ([`crate::mesh`], the same on every backend), HTTP (`http`, generic over the stream).
 
+pub mod cpu_plan;
+pub mod host;
+pub mod polls;
 pub mod probe;
 pub mod sim;
 pub mod uring;

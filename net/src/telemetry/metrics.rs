@@ -12,7 +12,8 @@ use futures_util::future::{Either, join_all, select};
 use proto::rpc::{MetricSample, Reply, Request};
 
 use crate::mesh::Mesh;
-use crate::runtime::uring::{POLL_BUCKETS_NS, Uring};
+use crate::runtime::host::HostRuntime;
+use crate::runtime::polls::POLL_BUCKETS_NS;
 use crate::runtime::watchdog::Pulse;
 use crate::runtime::{Class, Clock, Spawn};
 
@@ -205,7 +206,11 @@ pub fn process_samples(memory_limit_bytes: u64) -> Vec<MetricSample> {
 }
 
 /// A shard's samples of its runtime: how long its tasks hold it, and how often it stood still.
-pub fn runtime_samples(runtime: &Uring, pulse: &Pulse, shard: u16) -> Vec<MetricSample> {
+pub fn runtime_samples<R: HostRuntime>(
+    runtime: &R,
+    pulse: &Pulse,
+    shard: u16,
+) -> Vec<MetricSample> {
     let of_shard =
         |name, value| MetricSample { name, labels: vec![("shard", shard.to_string())], value };
     let mut samples = vec![

@@ -7,7 +7,8 @@ use std::path::{Component, Path, PathBuf};
 use glommio::executor;
 use glommio::io::{DmaFile, OpenOptions};
 
-use super::{PROBE_FILE, Uring};
+use super::Uring;
+use crate::runtime::host::PROBE_FILE;
 use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open};
 
 /// Bytes copied into one device buffer at a time. Copying a MiB takes about 0.1 ms, so a poll stays short; larger writes gain

@@ -6,58 +6,41 @@
 //!   outside; no class's timer is below 1 ms. Before the first task has run there is neither: [`PREEMPT_TIMER`] is out of reach
 //!   then.
 //! - Its probe for polled I/O believes in it when the first file opened is empty, and then breaks direct I/O: each
-//!   executor opens [`PROBE_FILE`] first.
+//!   executor opens [`host::PROBE_FILE`] first.
 //! - `spawn_local` polls the task inside the caller: only `spawn_local_into` is used.
 //! - A busy shard hears other threads only when its preempt timer fires, which is the least latency of the classes that have
 //!   runnable tasks: every class has one of at most 2 ms, and nothing but the start runs outside of the classes.
 //! - A panic ends the shard's thread and nobody notices: `process` aborts on any panic.
 //! - It leaks an eventfd per executor: executors are made once per process.
 //!
-//! Reading order: [`cpu_plan`], `executor` (a shard's thread), this file (clock, random source, tasks), `disk`, `net`, `stream`.
+//! Reading order: `executor` (a shard's thread), this file (clock, random source, tasks), `disk`, `net`, `stream`.
 
-pub mod cpu_plan;
 mod disk;
 mod executor;
 mod net;
-mod polls;
 mod stream;
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle, executor};
 
 pub use disk::UringFile;
-pub use executor::{Shard, ShardHandle, prepare_data_dir, spawn_shard};
 pub use net::UringListener;
-pub use polls::{POLL_BUCKETS_NS, PollTimes};
 pub use stream::UringStream;
 
+use super::host::{self, HEARTBEAT, HostRuntime, POLL_AGE_MAX, Random, ShardHandle, ShardThread};
+use super::polls::{self, PollTimes};
 use super::watchdog::Pulse;
 use super::{Class, Clock, Rand, Spawn};
 use stream::ReadScratch;
 
-/// Bounds a park that glommio would not end by itself; also the pulse that the watchdog reads.
-pub const HEARTBEAT: Duration = Duration::from_millis(5);
-
 /// glommio's preempt timer while only its default queue has a task: the first one of an executor, which makes everything
 /// else. At 1 ms one start in some hundred parked for good on a loaded machine.
 pub const PREEMPT_TIMER: Duration = Duration::from_secs(10);
-
-/// A task that called `yield_if_needed` within this time of its poll's begin goes on unless the executor wants the core back.
-/// Half of what a poll may take: a step between two calls may take the other half.
-const POLL_AGE_MAX: Duration = Duration::from_millis(1);
-
-/// File in the data directory that every executor opens first; never empty.
-pub const PROBE_FILE: &str = "io-probe";
-
-/// Random bytes fetched from the kernel at a time: one system call for 32 words.
-const RANDOM_BYTES: usize = 256;
 
 /// Scheduling of one class. Shares are relative and cooperative: they decide which class runs next, nothing stops one that
 /// does not yield.
@@ -89,7 +72,7 @@ struct Handle {
     data_path: PathBuf,
     queues: [TaskQueueHandle; 4],
     poll_times: Rc<[PollTimes; 4]>,
-    random: RefCell<Random>,
+    random: Random,
     read_scratch: ReadScratch,
 }
 
@@ -116,7 +99,7 @@ impl Uring {
             data_path: data_path.to_owned(),
             queues,
             poll_times: Rc::default(),
-            random: RefCell::new(Random::new()?),
+            random: Random::new()?,
             read_scratch: ReadScratch::default(),
         }));
         // Before anything is waited for.
@@ -127,9 +110,21 @@ impl Uring {
         disk::settle_polled_io(data_path).await?;
         Ok(runtime)
     }
+}
 
-    /// Poll times of a class on this shard.
-    pub fn poll_times(&self, class: Class) -> &PollTimes {
+impl HostRuntime for Uring {
+    const NAME: &'static str = "uring";
+
+    fn spawn_shard<T, F, Fut>(thread: ShardThread, main: F) -> io::Result<ShardHandle<T>>
+    where
+        T: Send + 'static,
+        F: FnOnce(Self) -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+    {
+        executor::spawn_shard(thread, main)
+    }
+
+    fn poll_times(&self, class: Class) -> &PollTimes {
         &self.0.poll_times[class as usize]
     }
 }
@@ -144,14 +139,11 @@ async fn heartbeat(runtime: Weak<Handle>, pulse: Pulse) {
 
 impl Clock for Uring {
     fn now_ns(&self) -> u64 {
-        /// The same for all shards, so that times of several shards compare.
-        static ORIGIN: OnceLock<Instant> = OnceLock::new();
-        ORIGIN.get_or_init(Instant::now).elapsed().as_nanos() as u64
+        host::now_ns()
     }
 
     fn unix_ms(&self) -> i64 {
-        // A clock before 1970 reads as 1970: profiles are then refused by the ingestion window, which is the right answer.
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+        host::unix_ms()
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -161,7 +153,7 @@ impl Clock for Uring {
 
 impl Rand for Uring {
     fn next_u64(&self) -> u64 {
-        self.0.random.borrow_mut().next_u64()
+        self.0.random.next_u64()
     }
 }
 
@@ -177,39 +169,5 @@ impl Spawn for Uring {
         if executor().need_preempt() || polls::poll_age() >= POLL_AGE_MAX {
             executor().yield_task_queue_now().await;
         }
-    }
-}
-
-/// Words of the kernel's random source: hash secrets of stored contents come from here, so no guessable generator will do.
-struct Random {
-    bytes: [u8; RANDOM_BYTES],
-    used: usize,
-}
-
-impl Random {
-    fn new() -> io::Result<Self> {
-        let mut random = Self { bytes: [0; RANDOM_BYTES], used: 0 };
-        random.refill()?;
-        Ok(random)
-    }
-
-    fn refill(&mut self) -> io::Result<()> {
-        // SAFETY: the call writes at most as many bytes as the buffer has. Up to 256 bytes it is never interrupted nor short.
-        let got = unsafe { libc::getrandom(self.bytes.as_mut_ptr().cast(), RANDOM_BYTES, 0) };
-        if usize::try_from(got) != Ok(RANDOM_BYTES) {
-            return Err(io::Error::last_os_error());
-        }
-        self.used = 0;
-        Ok(())
-    }
-
-    fn next_u64(&mut self) -> u64 {
-        if self.used == RANDOM_BYTES {
-            self.refill()
-                .expect("getrandom succeeded when the shard started and cannot fail later");
-        }
-        let word = self.bytes[self.used..self.used + 8].try_into().expect("eight bytes");
-        self.used += 8;
-        u64::from_le_bytes(word)
     }
 }
