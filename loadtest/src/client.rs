@@ -1,8 +1,8 @@
 //! One HTTP/1.1 connection over a blocking socket: a request, then its answer.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, IoSlice, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a socket may be silent. Longer than any answer should take; a run must end.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -10,8 +10,11 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of an answer's head.
 const HEAD_BYTES_MAX: u64 = 64 << 10;
 
-/// Bytes of an answer's body that are read: pushes are answered with next to nothing.
-const BODY_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of an answer's body: a merged profile of everything fits.
+const BODY_BYTES_MAX: u64 = 512 << 20;
+
+/// A connection that rested this long is looked at before it is used: the server may have closed it.
+const REST: Duration = Duration::from_secs(1);
 
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +43,29 @@ impl Address {
     }
 }
 
-/// A connection that is kept between requests.
+/// What a server said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as a text for people.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).trim_end().to_owned()
+    }
+}
+
+/// A connection that is kept between requests. After an error it is of no more use.
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
     address: Address,
     tenant: Option<String>,
+    used: Instant,
 }
 
 impl Connection {
@@ -61,28 +81,53 @@ impl Connection {
             stream: BufReader::new(stream),
             address: address.clone(),
             tenant: tenant.map(str::to_owned),
+            used: Instant::now(),
         })
     }
 
-    /// Posts a protobuf message and gives the status. After an error the connection is of no more use.
-    pub fn post(&mut self, path: &str, body: &[u8]) -> io::Result<u16> {
-        let Address { authority, prefix } = &self.address;
-        let tenant = self.tenant.as_ref().map(|tenant| format!("x-scope-orgid: {tenant}\r\n"));
-        let request = format!(
-            "POST {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/proto\r\n\
-             content-length: {}\r\n{}\r\n",
-            body.len(),
-            tenant.unwrap_or_default()
+    /// Whether the server closed the connection while it rested.
+    pub fn is_closed(&self) -> bool {
+        if self.used.elapsed() < REST {
+            return false;
+        }
+        let stream = self.stream.get_ref();
+        let peeked = stream.set_nonblocking(true).and_then(|()| match stream.peek(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            other => other.map(|_| false),
+        });
+        !(peeked.unwrap_or(false) && stream.set_nonblocking(false).is_ok())
+    }
+
+    /// Posts a body given in parts.
+    pub fn post(&mut self, path: &str, content_type: &str, parts: &[&[u8]]) -> io::Result<Answer> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let head = self.head(
+            "POST",
+            path,
+            &format!("content-type: {content_type}\r\ncontent-length: {len}\r\n"),
         );
-        let mut bytes = request.into_bytes();
-        bytes.extend_from_slice(body);
-        self.stream.get_mut().write_all(&bytes)?;
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
+        slices.push(IoSlice::new(head.as_bytes()));
+        slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+        write_all(self.stream.get_mut(), &mut slices)?;
         self.answer()
     }
 
-    fn answer(&mut self) -> io::Result<u16> {
-        let bad =
-            |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("answer: {what}"));
+    /// Asks for a page.
+    pub fn get(&mut self, path: &str) -> io::Result<Answer> {
+        let head = self.head("GET", path, "");
+        self.stream.get_mut().write_all(head.as_bytes())?;
+        self.answer()
+    }
+
+    fn head(&self, method: &str, path: &str, fields: &str) -> String {
+        let Address { authority, prefix } = &self.address;
+        let tenant = self.tenant.as_ref().map(|tenant| format!("x-scope-orgid: {tenant}\r\n"));
+        let tenant = tenant.unwrap_or_default();
+        format!("{method} {prefix}{path} HTTP/1.1\r\nhost: {authority}\r\n{fields}{tenant}\r\n")
+    }
+
+    fn answer(&mut self) -> io::Result<Answer> {
         let mut head = (&mut self.stream).take(HEAD_BYTES_MAX);
         let mut line = String::new();
         head.read_line(&mut line)?;
@@ -95,6 +140,7 @@ impl Connection {
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| bad("no status line"))?;
         let mut body_bytes = None;
+        let mut is_chunked = false;
         loop {
             line.clear();
             if head.read_line(&mut line)? == 0 {
@@ -103,19 +149,61 @@ impl Connection {
             if line.trim_end().is_empty() {
                 break;
             }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
+            let Some((name, value)) = line.split_once(':') else { continue };
+            if name.eq_ignore_ascii_case("content-length") {
                 body_bytes = value.trim().parse().ok();
+            } else if name.eq_ignore_ascii_case("transfer-encoding") {
+                is_chunked = value.trim().eq_ignore_ascii_case("chunked");
             }
         }
-        let body_bytes: u64 = body_bytes.ok_or_else(|| bad("no content-length"))?;
-        if body_bytes > BODY_BYTES_MAX {
+        let mut body = Vec::new();
+        if is_chunked {
+            while self.chunk(&mut body)? {}
+        } else {
+            self.part(body_bytes.ok_or_else(|| bad("no length"))?, &mut body)?;
+        }
+        self.used = Instant::now();
+        Ok(Answer { status, body })
+    }
+
+    /// Reads a chunk; whether it was not the last.
+    fn chunk(&mut self, body: &mut Vec<u8>) -> io::Result<bool> {
+        let mut line = String::new();
+        (&mut self.stream).take(HEAD_BYTES_MAX).read_line(&mut line)?;
+        let size = line.split(';').next().unwrap_or_default().trim();
+        let size = u64::from_str_radix(size, 16).map_err(|_| bad("no chunk size"))?;
+        self.part(size, body)?;
+        line.clear();
+        (&mut self.stream).take(HEAD_BYTES_MAX).read_line(&mut line)?;
+        // Does not take trailers: no server of this API sends them in HTTP/1.1.
+        if line.trim_end().is_empty() { Ok(size > 0) } else { Err(bad("a chunk does not end")) }
+    }
+
+    fn part(&mut self, len: u64, body: &mut Vec<u8>) -> io::Result<()> {
+        if len > BODY_BYTES_MAX - body.len() as u64 {
             return Err(bad("the body is too large"));
         }
-        let read = io::copy(&mut (&mut self.stream).take(body_bytes), &mut io::sink())?;
-        if read == body_bytes { Ok(status) } else { Err(bad("the body is cut short")) }
+        // Grows with what arrives, not with what was announced.
+        let read = (&mut self.stream).take(len).read_to_end(body)? as u64;
+        if read == len { Ok(()) } else { Err(bad("the body is cut short")) }
     }
+}
+
+fn bad(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("answer: {what}"))
+}
+
+fn write_all(stream: &mut TcpStream, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut slices, 0); // leaves out empty ones
+    while !slices.is_empty() {
+        match stream.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,14 +1,20 @@
 //! The `pyrite-loadtest` binary.
 
-use std::path::PathBuf;
-use std::process::ExitCode;
-use std::time::{Duration, Instant};
+mod arguments;
 
-use clap::{Args, Parser, Subcommand};
-use loadtest::client::Address;
-use loadtest::push::Push;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use arguments::PushArgs;
+use clap::{Parser, Subcommand};
+use loadtest::journal::{Header, Writer};
+use loadtest::push::{Push, unix_ns};
+use loadtest::report::Report;
 use loadtest::schedule::Schedule;
+use loadtest::shards;
 use loadtest::workload::Workload;
+use serde_json::{Value, json};
 
 /// Drives a running server over its public protocol.
 #[derive(Debug, Parser)]
@@ -20,75 +26,86 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Pushes profiles at a fixed rate and tells what became of them; ends with 1 unless all were taken.
+    /// Pushes profiles at a fixed rate and tells what became of them; ends with 0 when all were taken, 1 when not, 2 when it
+    /// could not run.
     Push(PushArgs),
 }
 
-#[derive(Debug, Args)]
-struct PushArgs {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse)]
-    url: Address,
-    /// Value of X-Scope-OrgID.
-    #[arg(long)]
-    tenant: Option<String>,
-    /// Pushes a second.
-    #[arg(long, default_value_t = 10.0, value_parser = rate)]
-    rate: f64,
-    /// Connections, each with a thread.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    connections: u16,
-    /// Services the pushes are dealt to in turn.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
-    services: u64,
-    /// Pushes at most.
-    #[arg(long, default_value_t = 1_000_000)]
-    count: u64,
-    /// Seconds at most.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
-    /// Samples of a made-up profile.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    samples: u64,
-    /// A folder of pprof files to send in turn, instead of made-up profiles.
-    #[arg(long)]
-    files: Option<PathBuf>,
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
-    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("a rate is above 0".to_owned()) }
-}
-
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line tool tells its result"
-)]
 fn main() -> ExitCode {
     let Command::Push(args) = Cli::parse().command;
-    let workload = match args.files.as_deref().map(Workload::of_folder) {
-        None => Workload::Generated { samples_count: args.samples },
-        Some(Ok(workload)) => workload,
-        Some(Err(error)) => {
-            eprintln!("pyrite-loadtest: {error}");
-            return ExitCode::from(2);
+    match push(&args) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("pyrite-loadtest: {error}"));
+            ExitCode::from(2)
         }
-    };
+    }
+}
+
+/// Whether everything was taken.
+fn push(args: &PushArgs) -> Result<bool, String> {
+    let workload = Workload::new(args.spec(unix_ns()))?;
+    let header = Header::new(&workload, args.tenant.as_deref());
+    let journal = args
+        .journal
+        .as_deref()
+        .map(|path| Writer::create(path, &header).map_err(|error| at(path, &error)))
+        .transpose()?;
+    let (count_max, time_max) = args.bounds();
     let push = Push {
-        address: args.url,
-        tenant: args.tenant,
+        address: args.url.clone(),
+        tenant: args.tenant.clone(),
         connections_count: args.connections.into(),
-        services_count: args.services,
-        workload,
-        schedule: Schedule {
-            start: Instant::now(),
-            rate: args.rate,
-            count_max: args.count,
-            time_max: Duration::from_secs(args.seconds),
-        },
+        workload: &workload,
+        first_number: 0,
+        schedule: Schedule { start: Instant::now(), rate: args.rate, count_max, time_max },
+        progress: !args.quiet,
     };
-    let report = push.run();
-    print!("{report}");
-    if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let report = push.run(journal).map_err(|error| error.to_string())?;
+    let shards = shards::profiles(&args.url);
+    tell(args, &report, &workload, &shards)?;
+    Ok(report.is_clean())
+}
+
+fn tell(
+    args: &PushArgs,
+    report: &Report,
+    workload: &Workload,
+    shards: &Value,
+) -> Result<(), String> {
+    let mut result = report.to_json();
+    result["shard_profiles"] = shards.clone();
+    result["configuration"] = json!({
+        "rate": args.rate,
+        "connections": args.connections,
+        "url": format!("http://{}{}", args.url.authority, args.url.prefix),
+        "workload": workload.spec(),
+    });
+    match args.json.as_deref() {
+        Some(path) if path == Path::new("-") => {
+            say(&report.to_string());
+            print(&format!("{result:#}\n"));
+        }
+        Some(path) => {
+            print(&report.to_string());
+            std::fs::write(path, format!("{result:#}\n")).map_err(|error| at(path, &error))?;
+        }
+        None => print(&report.to_string()),
+    }
+    Ok(())
+}
+
+fn at(path: &Path, error: &std::io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+#[expect(clippy::print_stdout, reason = "a command line tool tells its result")]
+fn print(text: &str) {
+    print!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command line tool tells what goes wrong")]
+fn say(text: &str) {
+    eprintln!("{text}");
 }

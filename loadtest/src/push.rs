@@ -1,84 +1,170 @@
 //! Pushing on a schedule over a number of connections.
+//!
+//! Open loop: a push has its number and its intended start before a connection is free for it, and is never sent again. Each
+//! connection has a thread with a small stack; at most one of them wakes for a push, so a thousand cost no more than eight.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::client::{Address, Connection};
-use crate::report::Report;
+use crate::client::{Address, Answer, Connection};
+use crate::journal::{Record, Writer};
+use crate::outcome::Outcome;
+use crate::report::{Report, Timing};
 use crate::schedule::Schedule;
 use crate::workload::Workload;
 
-const PATH: &str = "/push.v1.PusherService/Push";
+const PUSH_PATH: &str = "/push.v1.PusherService/Push";
 
-/// Names of services: pushes are dealt to them in turn.
-const SERVICE: &str = "loadtest";
+/// Stack of a thread: what it holds is on the heap.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Most connections.
+pub const CONNECTIONS_MAX: u16 = 4096;
 
 /// What is pushed where, and how.
-#[derive(Clone, Debug)]
-pub struct Push {
+#[derive(Debug)]
+pub struct Push<'a> {
     /// The server.
     pub address: Address,
     /// Value of `X-Scope-OrgID`.
     pub tenant: Option<String>,
     /// Connections, each with a thread.
     pub connections_count: usize,
-    /// Services the pushes are dealt to.
-    pub services_count: u64,
-    /// The profiles.
-    pub workload: Workload,
+    /// What is pushed.
+    pub workload: &'a Workload,
+    /// Number of the first push: those of earlier runs at the same server are below.
+    pub first_number: u64,
     /// When each starts.
     pub schedule: Schedule,
+    /// Whether a line a second tells how far it is.
+    pub progress: bool,
 }
 
-impl Push {
-    /// Runs until the schedule ends and every push has its answer.
-    pub fn run(&self) -> Report {
+/// What all threads write to; held for as long as a push takes to be counted.
+#[derive(Debug, Default)]
+struct Notes {
+    report: Report,
+    journal: Option<Writer>,
+    journal_error: Option<io::Error>,
+}
+
+impl Push<'_> {
+    /// Runs until the schedule ends and every push has its outcome. Errors are the journal's.
+    pub fn run(&self, journal: Option<Writer>) -> io::Result<Report> {
         let next = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                (0..self.connections_count).map(|_| scope.spawn(|| self.run_one(&next))).collect();
-            threads.into_iter().fold(Report::default(), |mut sum, thread| {
-                sum.add(&thread.join().expect("a pushing thread does not panic"));
-                sum
-            })
-        })
+        let notes = Mutex::new(Notes { journal, ..Notes::default() });
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| -> io::Result<()> {
+            let mut threads = Vec::with_capacity(self.connections_count);
+            for _ in 0..self.connections_count {
+                let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+                threads.push(thread.spawn_scoped(scope, || self.run_one(&next, &notes))?);
+            }
+            let progress = self.progress.then(|| scope.spawn(|| self.tell(&notes, &is_over)));
+            for thread in threads {
+                thread.join().expect("a pushing thread does not panic");
+            }
+            is_over.store(true, Ordering::Relaxed);
+            if let Some(progress) = progress {
+                progress.thread().unpark();
+            }
+            Ok(())
+        })?;
+        let Notes { mut report, journal, journal_error } =
+            notes.into_inner().expect("no thread panicked");
+        report.elapsed = self.schedule.start.elapsed();
+        if let Some(error) = journal_error {
+            return Err(error);
+        }
+        journal.map_or(Ok(()), Writer::finish)?;
+        Ok(report)
     }
 
     /// Takes numbers until the schedule ends. A number is taken before its start, so that starts stay in order.
-    fn run_one(&self, next: &AtomicU64) -> Report {
-        let mut report = Report::default();
+    fn run_one(&self, next: &AtomicU64, notes: &Mutex<Notes>) {
         let mut connection = None;
-        while let (number, Some(intended)) = self.take(next) {
-            let body = self.workload.request(&self.service_of(number), number, unix_ns());
-            let wait = intended.saturating_duration_since(Instant::now());
-            std::thread::sleep(wait);
+        loop {
+            let step = next.fetch_add(1, Ordering::Relaxed);
+            let Some(intended) = self.schedule.start_of(step) else { return };
+            let number = self.first_number + step;
+            let until_start = || intended.saturating_duration_since(Instant::now());
+            let now_ns = unix_ns() + i64::try_from(until_start().as_nanos()).unwrap_or_default();
+            let time_ns = self.workload.time_ns(number, now_ns);
+            let body = self.workload.push_request(number, time_ns);
+            std::thread::sleep(until_start());
             let sent = Instant::now();
-            let answer = match connection.take() {
-                Some(connection) => Ok(connection),
-                None => Connection::open(&self.address, self.tenant.as_deref()),
-            }
-            .and_then(|mut open| {
-                let status = open.post(PATH, &body)?;
-                connection = Some(open);
-                Ok(status)
-            });
+            let parts = [body.head.as_slice(), body.shared, body.own.as_slice()];
+            let (outcome, error) = match self.exchange(&mut connection, &parts) {
+                Ok(answer) => {
+                    let outcome = Outcome::of_answer(answer.status, &answer.text());
+                    let is_told = outcome != Outcome::Accepted;
+                    (outcome, is_told.then(|| format!("{}: {}", answer.status, answer.text())))
+                }
+                Err((outcome, error)) => (outcome, Some(error.to_string())),
+            };
             let answered = Instant::now();
-            report.note(answer, answered - intended, answered - sent, body.len());
+            let timing = Timing {
+                lag: sent.saturating_duration_since(intended),
+                latency: answered.saturating_duration_since(intended),
+                service: answered - sent,
+            };
+            let mut notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let Notes { report, journal, journal_error } = &mut *notes;
+            report.note(outcome, timing, body.len(), error);
+            if let Some(journal) = journal
+                && let Err(error) = journal.note(Record { number, time_ns, outcome })
+            {
+                journal_error.get_or_insert(error);
+            }
         }
-        report
     }
 
-    fn take(&self, next: &AtomicU64) -> (u64, Option<Instant>) {
-        let number = next.fetch_add(1, Ordering::Relaxed);
-        (number, self.schedule.start_of(number))
+    /// Sends one push over the connection, or over a new one where there is none that is open.
+    fn exchange(
+        &self,
+        kept: &mut Option<Connection>,
+        parts: &[&[u8]],
+    ) -> Result<Answer, (Outcome, io::Error)> {
+        let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
+            Some(connection) => connection,
+            None => Connection::open(&self.address, self.tenant.as_deref())
+                .map_err(|error| (Outcome::Unsent, error))?,
+        };
+        let answer = connection
+            .post(PUSH_PATH, "application/proto", parts)
+            .map_err(|error| (Outcome::Unanswered, error))?;
+        *kept = Some(connection);
+        Ok(answer)
     }
 
-    fn service_of(&self, number: u64) -> String {
-        format!("{SERVICE}-{}", number % self.services_count)
+    #[expect(clippy::print_stderr, reason = "whoever started a long run wants to see it go on")]
+    fn tell(&self, notes: &Mutex<Notes>, is_over: &AtomicBool) {
+        let mut before = 0;
+        loop {
+            std::thread::park_timeout(Duration::from_secs(1));
+            if is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            let notes = notes.lock().unwrap_or_else(PoisonError::into_inner);
+            let report = &notes.report;
+            let (pushes, accepted) = (report.pushes(), report.accepted);
+            let p99 = report.latency_at(0.99).as_secs_f64() * 1000.0;
+            drop(notes);
+            eprintln!(
+                "{:4} s  pushes {pushes}  accepted {accepted} (+{})  other {}  p99 {p99:.1} ms",
+                self.schedule.start.elapsed().as_secs(),
+                accepted - before,
+                pushes - accepted,
+            );
+            before = accepted;
+        }
     }
 }
 
-fn unix_ns() -> i64 {
+/// The clock, in nanoseconds since 1970.
+pub fn unix_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or_default()
 }

@@ -1,0 +1,167 @@
+//! What is said on the command line, and the workload and schedule it makes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use loadtest::client::Address;
+use loadtest::push::CONNECTIONS_MAX;
+use loadtest::workload::{Shape, Source, Spec, Times};
+
+/// Population P: 18 services of nine kinds, 4 pods each, a profile every 15 s for an hour.
+const POPULATION: (u64, u64, u64, u64) = (18, 4, 15, 3600);
+
+/// Seconds of a run that says neither how many pushes nor how long.
+const SECONDS: u64 = 60;
+
+/// Pushes of a run at most, where nothing is said.
+const COUNT: u64 = 1_000_000;
+
+#[derive(Debug, Args)]
+pub(crate) struct PushArgs {
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse)]
+    pub(crate) url: Address,
+    /// Value of X-Scope-OrgID.
+    #[arg(long)]
+    pub(crate) tenant: Option<String>,
+    /// Pushes a second.
+    #[arg(long, default_value_t = 10.0, value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Connections, each with a thread.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=i64::from(CONNECTIONS_MAX)))]
+    pub(crate) connections: u16,
+    /// Pushes at most [default: 1000000].
+    #[arg(long)]
+    count: Option<u64>,
+    /// Seconds at most [default: 60, or what --count and --rate need].
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// File that says what became of each push, for verify.
+    #[arg(long)]
+    pub(crate) journal: Option<PathBuf>,
+    /// File for the result as JSON; - for stdout.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
+    /// No line a second.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+struct WorkloadArgs {
+    /// Services the pushes are dealt to in turn [default: 1; with --series one of each kind].
+    #[arg(long)]
+    services: Option<u64>,
+    /// Pods of each service.
+    #[arg(long, default_value_t = 1)]
+    pods: u64,
+    /// Send consecutive profiles of real programs: a folder of PROGRAM/KIND/*.pb.gz.
+    #[arg(long, group = "source")]
+    series: Option<PathBuf>,
+    /// Send the pprof files of a folder in turn.
+    #[arg(long, group = "source")]
+    files: Option<PathBuf>,
+    /// Send made-up profiles (so it does when no other source is named).
+    #[arg(long, group = "source")]
+    generated: bool,
+    /// Send made-up profiles whose every stack is new.
+    #[arg(long, group = "source")]
+    bomb: bool,
+    /// With --series: 18 services of 4 pods, a profile every 15 s for the hour before now, each once: 17,280 pushes.
+    #[arg(long, requires = "series", conflicts_with_all = ["services", "pods", "count", "interval", "live"])]
+    population: bool,
+    /// Samples of a made-up profile.
+    #[arg(long, default_value_t = 100)]
+    samples: u32,
+    /// Frames of a made-up stack.
+    #[arg(long, default_value_t = 20)]
+    depth: u32,
+    /// Share of a made-up profile's stacks that no other push has.
+    #[arg(long, default_value_t = 0.1, value_parser = share)]
+    new_share: f64,
+    /// Seed of what is made up.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds between the times of two profiles of a pod [default: 15 with --series].
+    #[arg(long)]
+    interval: Option<u64>,
+    /// Time of the first profile, Unix seconds [default: so that the last is of now].
+    #[arg(long, conflicts_with = "live")]
+    from: Option<i64>,
+    /// Profiles carry the time of sending [default, except with --series].
+    #[arg(long, conflicts_with = "interval")]
+    live: bool,
+}
+
+impl PushArgs {
+    /// Pushes and seconds at most. Both are always bounded.
+    pub(crate) fn bounds(&self) -> (u64, Duration) {
+        if self.workload.population {
+            let (services, pods, interval, seconds) = POPULATION;
+            let count = services * pods * seconds / interval;
+            return (count, self.seconds.map_or_else(|| self.time_of(count), Duration::from_secs));
+        }
+        let time_max = match (self.count, self.seconds) {
+            (_, Some(seconds)) => Duration::from_secs(seconds),
+            (Some(count), None) => self.time_of(count),
+            (None, None) => Duration::from_secs(SECONDS),
+        };
+        (self.count.unwrap_or(COUNT), time_max)
+    }
+
+    /// How long so many pushes take, and one second.
+    fn time_of(&self, count: u64) -> Duration {
+        Duration::try_from_secs_f64(count as f64 / self.rate + 1.0).unwrap_or(Duration::MAX)
+    }
+
+    /// What is pushed.
+    pub(crate) fn spec(&self, now_ns: i64) -> Spec {
+        let args = &self.workload;
+        let new_share = if args.bomb { 1.0 } else { args.new_share };
+        let (source, is_series) = match (&args.series, &args.files) {
+            (Some(folder), _) => (Source::Series(folder.clone()), true),
+            (_, Some(folder)) => (Source::Files(folder.clone()), false),
+            _ => {
+                let shape = Shape { samples: args.samples, depth: args.depth, new_share };
+                (Source::Generated(shape), false)
+            }
+        };
+        let (services, pods) = if args.population {
+            (POPULATION.0, POPULATION.1)
+        } else {
+            (args.services.unwrap_or(if is_series { 9 } else { 1 }), args.pods)
+        };
+        let interval = match (args.interval, args.live) {
+            (Some(interval), _) => Some(interval),
+            (None, false) if is_series || args.from.is_some() => Some(POPULATION.2),
+            (None, _) => None,
+        };
+        let times = interval.map_or(Times::Sending, |interval| {
+            let targets = services.saturating_mul(pods).max(1);
+            let (count, time_max) = self.bounds();
+            let rounds = (count as f64).min(time_max.as_secs_f64() * self.rate) / targets as f64;
+            let interval_ns = i64::try_from(interval.saturating_mul(1_000_000_000));
+            let interval_ns = interval_ns.unwrap_or(i64::MAX);
+            let from_ns = args.from.map_or_else(
+                || now_ns.saturating_sub((rounds.ceil() * interval_ns as f64) as i64),
+                |seconds| seconds.saturating_mul(1_000_000_000),
+            );
+            Times::Consecutive { from_ns, interval_ns }
+        });
+        Spec { source, services, pods, seed: args.seed, times }
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if rate.is_finite() && rate > 0.0 { Ok(rate) } else { Err("a rate is above 0".to_owned()) }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is 0 to 1".to_owned()) }
+}
