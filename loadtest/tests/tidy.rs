@@ -23,11 +23,11 @@ const WALLS: [(&str, &[&str]); 9] = [
     ("glommio", &["net"]),
     ("http", &["net"]),
     ("hyper", &["net"]),
-    ("libc", &["bench", "net"]),
+    ("libc", &["bench", "loadtest", "net"]),
     ("mimalloc", &["bench", "net"]),
     ("object_store", &["net"]),
-    ("rand", &[]),  // randomness comes from the runtime
-    ("tokio", &[]), // until the cloud thread is built
+    ("rand", &[]),       // randomness comes from the runtime
+    ("tokio", &["net"]), // the portable runtime
 ];
 
 /// Visible entries of the root.
