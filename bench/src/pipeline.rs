@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::hash::HashSecret;
 use engine::head::{Append, HeadOptions, Heads};
+use engine::identity::Identity;
 use engine::limits::Limits;
 use engine::profile::{Admission, Intake, IntakeStep, PushFacts, Step};
 use engine::tenant::{PartitionKey, TenantId};
@@ -30,6 +31,7 @@ pub struct Owner {
     /// What was kept.
     pub heads: Heads,
     limits: Arc<Limits>,
+    taken_in: u64,
 }
 
 impl Default for Owner {
@@ -43,6 +45,7 @@ impl Default for Owner {
                 reject_newer_than_ms: 0,
                 ..Limits::default()
             }),
+            taken_in: 0,
         }
     }
 }
@@ -80,7 +83,9 @@ impl Owner {
     /// Appends what was taken in last.
     pub fn keep(&mut self, series: &Series, admission: &Admission) {
         let profile = self.intake.profile();
-        self.append.begin(&mut self.heads, &series.key, profile, admission);
+        self.taken_in += 1;
+        let identity = Identity { origin: 1, seq: self.taken_in };
+        self.append.begin(&mut self.heads, &series.key, identity, profile, admission);
         while self.append.step(&mut self.heads, profile, admission) == Step::More {}
     }
 }

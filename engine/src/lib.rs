@@ -10,6 +10,7 @@ pub mod flamegraph;
 pub mod gzip;
 pub mod hash;
 pub mod head;
+pub mod identity;
 pub mod ingest;
 pub mod labels;
 pub mod limits;

@@ -8,8 +8,9 @@
 
 use super::row::BatchWriter;
 use super::sort::{Item, Sorter};
-use super::{Heads, SeriesId, series};
+use super::{HeadId, Heads, SeriesId, series};
 use crate::hash::HashSecret;
+use crate::identity::Identity;
 use crate::profile::{Admission, NONE, Outcome, Profile, Step, series_labels};
 use crate::symbols::{Interner, Symbols};
 use crate::tenant::PartitionKey;
@@ -32,10 +33,13 @@ const SCRATCH_BYTES_MAX: usize = 16 << 20;
 /// Appends one profile at a time; one per shard, reused, so that allocations don't depend on the number of samples.
 ///
 /// The same profile and admission must be given to `begin` and every `step` after it. A `begin` before `Done` gives the
-/// unfinished profile up.
+/// unfinished profile up. A head that is frozen between two steps makes the append start over in the fresh one.
 #[derive(Debug, Default)]
 pub struct Append {
     key: Option<PartitionKey>,
+    /// The head that the scratch refers to.
+    head: Option<HeadId>,
+    identity: Option<Identity>,
     phase: Phase,
     interner: Interner,
     sorter: Sorter,
@@ -74,6 +78,8 @@ pub struct Appended {
     pub rows: u32,
     /// Values of all rows.
     pub values: u64,
+    /// The head that they are in: whether it is frozen, and so where the profile's record is needed no more.
+    pub head: Option<HeadId>,
 }
 
 impl Append {
@@ -82,6 +88,7 @@ impl Append {
         &mut self,
         heads: &mut Heads,
         key: &PartitionKey,
+        identity: Identity,
         profile: &Profile,
         admission: &Admission,
     ) {
@@ -108,6 +115,8 @@ impl Append {
         self.batch.clear();
         self.row_series.clear();
         self.key = Some(key.clone());
+        self.head = heads.get(key).map(super::Head::id);
+        self.identity = Some(identity);
         self.stores_all = !admission.outcomes.contains(&Outcome::Dropped);
         self.phase = Phase::Stacks { sample: 0 };
         self.hash_columns(heads.secret(), profile, admission);
@@ -116,6 +125,11 @@ impl Append {
     /// Goes on; the rows become visible when it is `Done`.
     pub fn step(&mut self, heads: &mut Heads, profile: &Profile, admission: &Admission) -> Step {
         let key = self.key.take().expect("a step comes after begin and not after Done");
+        let identity = self.identity.expect("begin was told whose rows they are");
+        if heads.get(&key).map(super::Head::id) != self.head {
+            // The head was frozen meanwhile: what the scratch knows of its tables is of no use in the fresh one.
+            self.begin(heads, &key, identity, profile, admission);
+        }
         let options = *heads.options();
         let step = heads.change(&key, |head| {
             let mut cost_left = STEP_COST_MAX;
@@ -130,9 +144,8 @@ impl Append {
                         self.encode_group(head, profile, admission, item)
                     }
                     Phase::Encode { .. } => {
-                        if self.batch.rows_count > 0 {
-                            head.commit(admission.time_ns, &self.batch, &self.row_series, &options);
-                        }
+                        let time_ns = admission.time_ns;
+                        head.commit(identity, time_ns, &self.batch, &self.row_series, &options);
                         return Step::Done;
                     }
                 };
@@ -149,7 +162,8 @@ impl Append {
 
     /// What the last append added; valid from `Done` to the next `begin`.
     pub fn appended(&self) -> Appended {
-        Appended { rows: self.batch.rows_count, values: self.batch.values_count }
+        let (rows, values) = (self.batch.rows_count, self.batch.values_count);
+        Appended { rows, values, head: self.head }
     }
 
     /// Gives the memory that a large profile took back; called between profiles.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::Head;
+use super::frozen::Slot;
+use super::{Frozen, FrozenId, Head, HeadId, View};
 use crate::hash::HashSecret;
+use crate::identity::Identity;
 use crate::profile::Step;
 use crate::tenant::{PartitionKey, TenantId};
 
@@ -45,61 +47,181 @@ impl Default for HeadOptions {
 pub struct Heads {
     secret: HashSecret,
     options: HeadOptions,
-    by_key: BTreeMap<PartitionKey, Head>,
+    /// Those that appends go to.
+    by_key: BTreeMap<PartitionKey, Box<Head>>,
+    /// In the order of their freezing.
+    frozen: Vec<Slot>,
     bytes: usize,
     seal_next: Option<PartitionKey>,
+    heads_made: u64,
+    freezes: u64,
+    /// Counts retirements. A reader of an epoch sees what was retired in a later one.
+    epoch: u64,
+    epoch_alive: Arc<()>,
+    /// Epochs before this one that had readers when they ended.
+    epochs_before: Vec<(u64, Weak<()>)>,
 }
 
 impl Heads {
     /// No heads yet. `secret` keys the content hashes of all of them.
     pub fn new(secret: HashSecret, options: HeadOptions) -> Self {
-        Self { secret, options, by_key: BTreeMap::new(), bytes: 0, seal_next: None }
+        Self {
+            secret,
+            options,
+            by_key: BTreeMap::new(),
+            frozen: Vec::new(),
+            bytes: 0,
+            seal_next: None,
+            heads_made: 0,
+            freezes: 0,
+            epoch: 0,
+            epoch_alive: Arc::new(()),
+            epochs_before: Vec::new(),
+        }
     }
 
-    /// The head of a partition.
+    /// The head that appends to a partition go to.
     pub fn get(&self, key: &PartitionKey) -> Option<&Head> {
-        self.by_key.get(key)
+        self.by_key.get(key).map(|head| &**head)
     }
 
-    /// All heads, by tenant, service name and split.
+    /// The heads that appends go to, by tenant, service name and split.
     pub fn iter(&self) -> impl Iterator<Item = (&PartitionKey, &Head)> {
-        self.by_key.iter()
+        self.by_key.iter().map(|(key, head)| (key, &**head))
     }
 
-    /// The heads of one tenant behind `after` (all of them for `None`), by service name and split: how a reader that let others run finds its place again, though heads may have
-    /// come in between.
-    pub fn of_tenant_after(
+    /// What a reader that begins now sees. It is kept until the reader ends.
+    pub fn view(&self) -> View {
+        View { epoch: self.epoch, _alive: Arc::clone(&self.epoch_alive) }
+    }
+
+    /// The first head of a tenant behind `after` (`None`: of all) that a reader sees, frozen or not, by service name, split and
+    /// age: how a reader that let others run finds its place again, though heads were made or frozen in between.
+    pub fn next_of_tenant(
         &self,
         tenant: &TenantId,
-        after: Option<&PartitionKey>,
-    ) -> impl Iterator<Item = (&PartitionKey, &Head)> {
+        view: &View,
+        after: Option<&(PartitionKey, HeadId)>,
+    ) -> Option<(&PartitionKey, &Head)> {
         let first = PartitionKey { tenant: tenant.clone(), service_name: Arc::from(""), split: 0 };
         let from = match after {
-            Some(key) if *key >= first => Bound::Excluded(key.clone()),
-            _ => Bound::Included(first),
+            Some((key, _)) if *key >= first => key.clone(),
+            _ => first,
         };
-        let tenant = tenant.clone();
-        self.by_key.range((from, Bound::Unbounded)).take_while(move |(key, _)| key.tenant == tenant)
+        let is_behind = |key: &PartitionKey, head: &Head| match after {
+            Some((last, id)) => key > last || key == last && head.id() > *id,
+            None => true,
+        };
+        let next_in = |heads: &BTreeMap<PartitionKey, Box<Head>>| {
+            let range = (Bound::Included(&from), Bound::Unbounded);
+            let mut heads =
+                heads.range::<PartitionKey, _>(range).take_while(|(k, _)| k.tenant == *tenant);
+            heads
+                .find(|(key, head)| is_behind(key, head))
+                .map(|(key, head)| (key.clone(), head.id()))
+        };
+        let seen = self.frozen.iter().filter(|slot| slot.is_seen_by(view));
+        let frozen = seen.filter(|slot| slot.frozen.tenant == *tenant);
+        let (key, id) = frozen
+            .filter_map(|slot| next_in(&slot.frozen.heads))
+            .chain(next_in(&self.by_key))
+            .min()?;
+        self.find(&key, id)
     }
 
-    /// Number of heads.
+    /// A head by its number, frozen or not.
+    pub fn find(&self, key: &PartitionKey, id: HeadId) -> Option<(&PartitionKey, &Head)> {
+        let frozen = self.frozen.iter().map(|slot| &slot.frozen.heads);
+        std::iter::once(&self.by_key)
+            .chain(frozen)
+            .filter_map(|heads| heads.get_key_value(key))
+            .find(|(_, head)| head.id() == id)
+            .map(|(key, head)| (key, &**head))
+    }
+
+    /// Takes all heads of a tenant away from appends, which go on in fresh ones; `None` where there are none. Readers go on
+    /// seeing them until [`Heads::retire`].
+    ///
+    /// An append under way starts over in the fresh head: its rows are in exactly one of the two.
+    pub fn freeze(&mut self, tenant: &TenantId) -> Option<Arc<Frozen>> {
+        let first = PartitionKey { tenant: tenant.clone(), service_name: Arc::from(""), split: 0 };
+        let mut heads = self.by_key.split_off(&first);
+        let behind = heads.keys().find(|key| key.tenant != *tenant).cloned();
+        if let Some(behind) = behind {
+            self.by_key.append(&mut heads.split_off(&behind));
+        }
+        if heads.is_empty() {
+            return None;
+        }
+        self.freezes += 1;
+        let bytes = heads.values().map(|head| head.bytes_settled).sum();
+        let id = FrozenId(self.freezes);
+        let frozen = Arc::new(Frozen { id, tenant: tenant.clone(), heads, bytes });
+        self.frozen.push(Slot { frozen: Arc::clone(&frozen), retired_epoch: None });
+        Some(frozen)
+    }
+
+    /// Takes frozen heads away from readers that begin from now on: a block has taken their place. Their memory is given back
+    /// when the last reader that sees them has ended.
+    pub fn retire(&mut self, id: FrozenId) {
+        let slot = self.frozen.iter_mut().find(|slot| slot.frozen.id == id);
+        let slot = slot.expect("what is retired was frozen, and is retired once");
+        assert!(slot.retired_epoch.is_none(), "frozen heads are retired once");
+        self.epochs_before.push((self.epoch, Arc::downgrade(&self.epoch_alive)));
+        self.epoch += 1;
+        self.epoch_alive = Arc::new(());
+        slot.retired_epoch = Some(self.epoch);
+        self.drop_unseen();
+    }
+
+    /// Frozen heads that are still held, the oldest first.
+    pub fn frozen(&self) -> impl ExactSizeIterator<Item = &Arc<Frozen>> {
+        self.frozen.iter().map(|slot| &slot.frozen)
+    }
+
+    /// Drops retired heads that no reader sees any more.
+    pub fn drop_unseen(&mut self) {
+        self.epochs_before.retain(|(_, alive)| alive.strong_count() > 0);
+        let oldest = self.epochs_before.iter().map(|(epoch, _)| *epoch).min();
+        let oldest = oldest.unwrap_or(self.epoch);
+        let bytes = &mut self.bytes;
+        self.frozen.retain(|slot| {
+            let is_seen = slot.retired_epoch.is_none_or(|epoch| oldest < epoch);
+            if !is_seen {
+                *bytes -= slot.frozen.bytes;
+            }
+            is_seen
+        });
+    }
+
+    /// Notes a number that was used up without a profile (it was refused), where its partition has a head: so the intervals of
+    /// what a block holds stay whole.
+    pub fn note_used_up(&mut self, key: &PartitionKey, identity: Identity) {
+        if let Some(head) = self.by_key.get_mut(key) {
+            head.identities.insert(identity);
+            settle(&mut self.bytes, head);
+        }
+    }
+
+    /// Number of heads that appends go to.
     pub fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    /// Whether there is no head.
+    /// Whether there is no such head.
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }
 
-    /// Heap bytes of all heads, unused capacity included; kept up to date by every change, so it costs nothing to read.
+    /// Heap bytes of all heads, frozen ones and unused capacity included; kept up to date by every change, so it costs nothing to read.
     pub fn bytes_held(&self) -> usize {
         self.bytes
     }
 
-    /// Seals open chunks that are older than the limit; looks at some heads a call. `Done` at the end of a round: call again
+    /// Seals open chunks that are older than the limit, and drops what no reader sees any more; looks at some heads a call. `Done` at the end of a round: call again
     /// after a while, not at once.
     pub fn seal_aged(&mut self, now_ms: i64) -> Step {
+        self.drop_unseen();
         let from = self.seal_next.take().map_or(Bound::Unbounded, Bound::Included);
         let (mut looked_at, mut sealed) = (0, 0);
         for (key, head) in self.by_key.range_mut((from, Bound::Unbounded)) {
@@ -128,9 +250,11 @@ impl Heads {
     /// Makes the head of a partition where there is none.
     pub(super) fn ensure(&mut self, key: &PartitionKey) {
         if !self.by_key.contains_key(key) {
-            let mut head = Head::new(self.secret.clone(), key_bytes(key));
+            self.heads_made += 1;
+            let id = HeadId(self.heads_made);
+            let mut head = Head::new(id, self.secret.clone(), key_bytes(key));
             settle(&mut self.bytes, &mut head);
-            self.by_key.insert(key.clone(), head);
+            self.by_key.insert(key.clone(), Box::new(head));
         }
     }
 
@@ -152,7 +276,8 @@ fn settle(bytes: &mut usize, head: &mut Head) {
 
 /// Bytes of a map entry, whose nodes are two thirds full, with its key's texts (each with two counters).
 fn key_bytes(key: &PartitionKey) -> usize {
-    size_of::<(PartitionKey, Head)>() * 3 / 2
+    size_of::<Head>()
+        + size_of::<(PartitionKey, Box<Head>)>() * 3 / 2
         + key.service_name.len()
         + key.tenant.as_str().len()
         + 4 * size_of::<usize>()

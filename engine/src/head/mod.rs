@@ -11,12 +11,14 @@
 //!   symbols and series without rows.
 //! - A row's nodes ascend, its values are not zero, equal stacks are one value; its total is the sum of its values.
 //! - A sealed chunk never changes. A cursor taken before a seal reads on behind it.
+//! - Heads of a tenant are frozen together, by a cut; readers go on seeing them, appends go to fresh heads ([`frozen`]).
 //! - [`Heads::bytes_held`] is what a recount of every capacity would give, at any time.
 //!
 //! Not here: what a profile means ([`crate::profile`]); matching and merging (`query`).
 
 mod append;
 mod chunk;
+mod frozen;
 mod heads;
 mod row;
 mod scan;
@@ -26,6 +28,7 @@ mod varint;
 
 pub use append::{Append, Appended};
 pub use chunk::Chunk;
+pub use frozen::{Frozen, FrozenId, View};
 pub use heads::{HeadOptions, Heads};
 pub use row::Row;
 pub use scan::Cursor;
@@ -34,6 +37,7 @@ pub use series::Series;
 use std::sync::Arc;
 
 use crate::hash::HashSecret;
+use crate::identity::{Identities, Identity};
 use crate::symbols::Symbols;
 use row::BatchWriter;
 use series::SeriesTable;
@@ -42,9 +46,15 @@ use series::SeriesTable;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SeriesId(pub u32);
 
+/// Which head of a shard, from 1 on: a partition has another one after each cut.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct HeadId(pub u64);
+
 /// The newest data of one partition.
 #[derive(Debug)]
 pub struct Head {
+    id: HeadId,
+    identities: Identities,
     secret: HashSecret,
     symbols: Symbols,
     series: SeriesTable,
@@ -58,8 +68,10 @@ pub struct Head {
 }
 
 impl Head {
-    fn new(secret: HashSecret, entry_bytes: usize) -> Self {
+    fn new(id: HeadId, secret: HashSecret, entry_bytes: usize) -> Self {
         Self {
+            id,
+            identities: Identities::default(),
             symbols: Symbols::new(secret.clone()),
             secret,
             series: SeriesTable::default(),
@@ -70,6 +82,16 @@ impl Head {
             entry_bytes,
             bytes_settled: 0,
         }
+    }
+
+    /// Which head it is.
+    pub fn id(&self) -> HeadId {
+        self.id
+    }
+
+    /// The profiles that it holds, and numbers that were used up without one.
+    pub fn identities(&self) -> &Identities {
+        &self.identities
     }
 
     /// Names and stacks.
@@ -100,6 +122,7 @@ impl Head {
             + self.sealed.capacity() * size_of::<Arc<Chunk>>()
             + self.sealed_bytes
             + self.open.bytes_held()
+            + self.identities.bytes_held()
     }
 
     /// The same, counted anew from every part.
@@ -111,6 +134,7 @@ impl Head {
             + self.sealed.capacity() * size_of::<Arc<Chunk>>()
             + self.sealed.iter().map(|chunk| sealed_bytes(chunk)).sum::<usize>()
             + self.open.bytes_held()
+            + self.identities.bytes_held()
     }
 
     /// Whether the open chunk has rows older than the limit. It has no time of its own: the first look at it counts.
@@ -125,11 +149,16 @@ impl Head {
     /// Makes the rows of a profile visible.
     fn commit(
         &mut self,
+        identity: Identity,
         time_ns: i64,
         batch: &BatchWriter,
         series: &[SeriesId],
         options: &HeadOptions,
     ) {
+        self.identities.insert(identity);
+        if series.is_empty() {
+            return;
+        }
         for series in series {
             self.series.count_row(*series, time_ns);
         }

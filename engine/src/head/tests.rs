@@ -134,9 +134,14 @@ fn admission(profile: &Profile, time_ns: i64, dropped: u16) -> Admission {
     }
 }
 
+/// One profile a time: most tests send no two.
+fn identity(admission: &Admission) -> Identity {
+    Identity { origin: 1, seq: admission.time_ns.cast_unsigned() }
+}
+
 fn append(heads: &mut Heads, key: &PartitionKey, profile: &Profile, admission: &Admission) {
     let mut append = Append::default();
-    append.begin(heads, key, profile, admission);
+    append.begin(heads, key, identity(admission), profile, admission);
     while append.step(heads, profile, admission) == Step::More {}
 }
 
@@ -228,7 +233,8 @@ fn read(head: &Head) -> Sums {
 }
 
 fn check_invariants(heads: &Heads) {
-    let recounted: usize = heads.iter().map(|(_, head)| head.bytes_recounted()).sum();
+    let frozen = heads.frozen().flat_map(|frozen| frozen.iter());
+    let recounted: usize = heads.iter().chain(frozen).map(|(_, head)| head.bytes_recounted()).sum();
     assert_eq!(heads.bytes_held(), recounted, "accounting equals a full recount");
     for (_, head) in heads.iter() {
         let (parents, _) = head.symbols().tree_columns();
@@ -269,7 +275,7 @@ fn rows_of_a_profile_become_visible_together() {
     let (mut heads, profile) = (heads(), large_profile());
     let admission = admission(&profile, 1, 0);
     let mut append = Append::default();
-    append.begin(&mut heads, &key("shop"), &profile, &admission);
+    append.begin(&mut heads, &key("shop"), identity(&admission), &profile, &admission);
     let mut steps = 1;
     while append.step(&mut heads, &profile, &admission) == Step::More {
         steps += 1;
@@ -291,9 +297,9 @@ fn an_append_that_is_given_up_leaves_no_rows() {
     let small = profile(&[(vec![1, 2], 0, [1, 2, 3])], 0);
     let (of_large, of_small) = (admission(&large, 1, 0), admission(&small, 2, 0));
     let mut append = Append::default();
-    append.begin(&mut heads, &key("shop"), &large, &of_large);
+    append.begin(&mut heads, &key("shop"), identity(&of_large), &large, &of_large);
     assert_eq!(append.step(&mut heads, &large, &of_large), Step::More);
-    append.begin(&mut heads, &key("shop"), &small, &of_small);
+    append.begin(&mut heads, &key("shop"), identity(&of_small), &small, &of_small);
     while append.step(&mut heads, &small, &of_small) == Step::More {}
     let mut oracle = Sums::new();
     add_to_oracle(&mut oracle, &small, &of_small);
@@ -403,7 +409,7 @@ fn sealing_by_size_and_by_age_loses_nothing() {
         check_invariants(&heads);
     }
     let mut sums = Sums::new();
-    for (_, head) in heads.of_tenant_after(&TenantId::anonymous(), None) {
+    for (_, head) in heads.iter() {
         assert!(head.sealed().len() > 3, "chunks of 4 KiB were sealed on the way");
         assert_eq!(head.open().batches_count(), 0, "after a minute the open chunk is sealed too");
         for (labels, stacks) in read(head) {
@@ -433,6 +439,22 @@ fn sealing_the_aged_takes_turns() {
     assert!(heads.iter().all(|(_, head)| head.sealed().len() == 1));
 }
 
+/// The heads of a tenant that a reader comes to, one after the other.
+fn seen(
+    heads: &Heads,
+    view: &View,
+    tenant: &str,
+    mut after: Option<(PartitionKey, HeadId)>,
+) -> Vec<(PartitionKey, HeadId)> {
+    let tenant = TenantId::parse(tenant).unwrap();
+    let mut seen = Vec::new();
+    while let Some((key, head)) = heads.next_of_tenant(&tenant, view, after.as_ref()) {
+        after = Some((key.clone(), head.id()));
+        seen.extend(after.clone());
+    }
+    seen
+}
+
 #[test]
 fn tenants_are_read_apart_and_found_again() {
     let mut heads = heads();
@@ -441,13 +463,14 @@ fn tenants_are_read_apart_and_found_again() {
         let key = PartitionKey { tenant: TenantId::parse(tenant).unwrap(), ..key(service) };
         append(&mut heads, &key, &profile, &admission(&profile, 1, 0));
     }
-    let tenant = TenantId::parse("a").unwrap();
-    let services = |after: Option<&PartitionKey>| -> Vec<String> {
-        heads.of_tenant_after(&tenant, after).map(|(key, _)| key.service_name.to_string()).collect()
+    let services = |after: Option<(PartitionKey, HeadId)>| -> Vec<String> {
+        let seen = seen(&heads, &heads.view(), "a", after);
+        seen.iter().map(|(key, _)| key.service_name.to_string()).collect()
     };
     assert_eq!(services(None), ["x", "y"]);
-    let first = PartitionKey { tenant: tenant.clone(), ..key("x") };
-    assert_eq!(services(Some(&first)), ["y"]);
+    let x = PartitionKey { tenant: TenantId::parse("a").unwrap(), ..key("x") };
+    let id = heads.get(&x).unwrap().id();
+    assert_eq!(services(Some((x, id))), ["y"]);
 }
 
 #[test]
@@ -487,6 +510,93 @@ fn sums_beyond_the_range_end_at_the_greatest_number() {
     assert_eq!(head.scan(i64::MIN, i64::MAX, &mut head.cursor(), usize::MAX, add), Step::Done);
     dense.sort_unstable();
     assert!(dense.ends_with(&[5, i64::MAX, i64::MAX]), "{dense:?}");
+}
+
+#[test]
+fn readers_see_frozen_heads_until_those_that_began_before_the_retirement_have_ended() {
+    let mut heads = heads();
+    let profile = profile(&[(vec![1], 0, [1, 0, 0])], 0);
+    let of = |tenant: &str, service: &str| PartitionKey {
+        tenant: TenantId::parse(tenant).unwrap(),
+        ..key(service)
+    };
+    for (tenant, service) in [("a", "x"), ("b", "x"), ("b", "y"), ("c", "x")] {
+        append(&mut heads, &of(tenant, service), &profile, &admission(&profile, 1, 0));
+    }
+    let before = heads.view();
+    let frozen = heads.freeze(&TenantId::parse("b").unwrap()).unwrap();
+    assert_eq!(frozen.iter().map(|(key, _)| &*key.service_name).collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!((heads.len(), heads.frozen().len()), (2, 1), "other tenants go on");
+    assert!(heads.freeze(frozen.tenant()).is_none(), "there is nothing left to freeze");
+    check_invariants(&heads);
+
+    append(&mut heads, &of("b", "x"), &profile, &admission(&profile, 2, 0));
+    check_invariants(&heads);
+    let services = |heads: &Heads, view: &View| -> Vec<String> {
+        seen(heads, view, "b", None).iter().map(|(key, _)| key.service_name.to_string()).collect()
+    };
+    assert_eq!(services(&heads, &before), ["x", "x", "y"], "the frozen one first");
+    assert_eq!(services(&heads, &heads.view()), ["x", "x", "y"]);
+
+    heads.retire(frozen.id());
+    assert_eq!(services(&heads, &before), ["x", "x", "y"], "its reader began before");
+    assert_eq!(services(&heads, &heads.view()), ["x"]);
+    let between = heads.view();
+    append(&mut heads, &of("b", "z"), &profile, &admission(&profile, 3, 0));
+    let second = heads.freeze(frozen.tenant()).unwrap();
+    heads.retire(second.id());
+    assert_eq!(services(&heads, &between), ["x", "z"]);
+    assert_eq!(heads.frozen().len(), 2);
+    drop(before);
+    heads.drop_unseen();
+    assert_eq!(heads.frozen().len(), 1, "the second is seen by the reader in between");
+    check_invariants(&heads);
+    drop(between);
+    heads.drop_unseen();
+    assert_eq!(heads.frozen().len(), 0);
+    check_invariants(&heads);
+}
+
+#[test]
+fn an_append_whose_head_is_frozen_starts_over_in_the_fresh_one() {
+    let (mut heads, large) = (heads(), large_profile());
+    let first = profile(&[(vec![9, 1], 0, [1, 2, 3])], 0);
+    append(&mut heads, &key("shop"), &first, &admission(&first, 5, 0));
+    let admission = admission(&large, 6, 0);
+    let mut append = Append::default();
+    append.begin(&mut heads, &key("shop"), identity(&admission), &large, &admission);
+    assert_eq!(append.step(&mut heads, &large, &admission), Step::More);
+    let frozen = heads.freeze(&TenantId::anonymous()).unwrap();
+    while append.step(&mut heads, &large, &admission) == Step::More {}
+
+    let mut oracle = Sums::new();
+    add_to_oracle(&mut oracle, &large, &admission);
+    let fresh = heads.get(&key("shop")).unwrap();
+    assert_eq!(read(fresh), oracle, "all of its rows, and no others");
+    assert_eq!(append.appended().head, Some(fresh.id()));
+    let mut of_first = Sums::new();
+    add_to_oracle(&mut of_first, &first, &self::admission(&first, 5, 0));
+    let (_, old) = frozen.iter().next().unwrap();
+    assert_eq!(read(old), of_first);
+    let seqs = |head: &Head| -> Vec<(u64, u64)> {
+        head.identities().iter().flat_map(|(_, intervals)| intervals.to_vec()).collect()
+    };
+    assert_eq!((seqs(old), seqs(fresh)), (vec![(5, 5)], vec![(6, 6)]));
+    check_invariants(&heads);
+}
+
+#[test]
+fn a_number_that_a_refused_profile_used_up_keeps_the_interval_whole() {
+    let mut heads = heads();
+    let profile = profile(&[(vec![1], 0, [1, 0, 0])], 0);
+    heads.note_used_up(&key("shop"), Identity { origin: 1, seq: 1 });
+    assert!(heads.is_empty(), "a refusal makes no head");
+    append(&mut heads, &key("shop"), &profile, &admission(&profile, 2, 0));
+    heads.note_used_up(&key("shop"), Identity { origin: 1, seq: 3 });
+    append(&mut heads, &key("shop"), &profile, &admission(&profile, 4, 0));
+    let identities = heads.get(&key("shop")).unwrap().identities();
+    assert_eq!(identities.iter().collect::<Vec<_>>(), [(1, &[(2, 4)][..])]);
+    check_invariants(&heads);
 }
 
 #[cfg(feature = "planted-bugs")]

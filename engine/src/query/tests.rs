@@ -9,6 +9,7 @@ use super::*;
 use crate::flamegraph::{Tree, tree_bytes};
 use crate::hash::HashSecret;
 use crate::head::{Append, HeadOptions, Heads};
+use crate::identity::Identity;
 use crate::labels::LabelSet;
 use crate::pace::{Pace, run};
 use crate::profile::{
@@ -102,7 +103,7 @@ pub(crate) fn heads_of(all: &[Pushed]) -> Heads {
     let options = HeadOptions { chunk_bytes_max: 64, ..HeadOptions::default() };
     let mut heads = Heads::new(secret(), options);
     let mut append = Append::default();
-    for one in all {
+    for (at, one) in all.iter().enumerate() {
         let profile = columns(&one.stacks);
         let mut labels = vec![
             ("__name__".to_owned(), "process_cpu".to_owned()),
@@ -120,7 +121,8 @@ pub(crate) fn heads_of(all: &[Pushed]) -> Heads {
         };
         let tenant = TenantId::parse(one.tenant).unwrap();
         let key = PartitionKey { tenant, service_name: one.service.into(), split: 0 };
-        append.begin(&mut heads, &key, &profile, &admission);
+        let identity = Identity { origin: 1, seq: at as u64 + 1 };
+        append.begin(&mut heads, &key, identity, &profile, &admission);
         while append.step(&mut heads, &profile, &admission) == Step::More {}
     }
     heads
@@ -283,6 +285,48 @@ fn labels_are_told_sorted_and_once() {
             vec![pair("service_name", "b")]
         ]
     );
+}
+
+/// A cut may freeze the heads that a read is in the middle of, and publish them before it has come to their end.
+#[test]
+fn a_read_counts_every_row_once_though_heads_are_frozen_and_retired_under_it() {
+    let names: Vec<String> = (0..40).map(|i| format!("f{i}")).collect();
+    let all: Vec<Pushed> = (0..90)
+        .map(|i| {
+            let stacks: Vec<_> = names.iter().map(|name| (name.as_str(), i + 1)).collect();
+            pushed(["s", "t", "u"][i as usize % 3], i, &stacks)
+        })
+        .collect();
+    let request = || SelectRequest::Tree { selection: everything(), call_site: Vec::new() };
+    let SelectReply::Tree(expected) = ask(&heads_of(&all), request()) else {
+        panic!("asked for a tree")
+    };
+    let tenant = TenantId::parse("t").unwrap();
+    let mut steps = 0;
+    for turn in 0.. {
+        let mut heads = heads_of(&all);
+        let mut select = Select::new(request(), &secret()).unwrap();
+        select.pin(&heads);
+        let (mut at, mut reply) = (0, None);
+        while reply.is_none() {
+            if at == turn {
+                let first = heads.freeze(&tenant).unwrap();
+                heads.retire(first.id());
+            }
+            reply = select.step(&heads);
+            at += 1;
+        }
+        let Some(SelectReply::Tree(part)) = reply else { panic!("asked for a tree") };
+        assert_eq!(part, expected, "frozen and retired before step {turn}");
+        drop(select);
+        heads.drop_unseen();
+        assert_eq!(heads.frozen().len(), 0, "nothing is kept behind the last reader");
+        steps = steps.max(at);
+        if turn >= at {
+            break;
+        }
+    }
+    assert!(steps > 6, "{steps} steps: some of them lie within a head");
 }
 
 #[test]

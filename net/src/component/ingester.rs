@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::hash::HashSecret;
 use engine::head::{Append, Heads};
+use engine::identity::Identity;
 use engine::labels::LabelSet;
 use engine::limits::Limits;
 use engine::profile::{Admission, Intake, IntakeStep, PushFacts, Step};
@@ -190,7 +191,8 @@ impl<R: Runtime> Ingester<R> {
             inflated_bytes as u64,
             claimed_profile_bytes(&request.profile),
         );
-        self.apply(worker, &partition, &admission).await;
+        let identity = Identity { origin: request.origin, seq: request.seq };
+        self.apply(worker, &partition, identity, &admission).await;
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
         let (budget, log) = (self.budget.clone(), Rc::clone(self.log.metrics()));
         self.rt.spawn(Class::Ingest, async move {
@@ -229,8 +231,15 @@ impl<R: Runtime> Ingester<R> {
         }
     }
 
-    async fn apply(&self, worker: &mut Worker, key: &PartitionKey, admission: &Admission) {
-        worker.append.begin(&mut self.heads.borrow_mut(), key, worker.intake.profile(), admission);
+    async fn apply(
+        &self,
+        worker: &mut Worker,
+        key: &PartitionKey,
+        identity: Identity,
+        admission: &Admission,
+    ) {
+        let profile = worker.intake.profile();
+        worker.append.begin(&mut self.heads.borrow_mut(), key, identity, profile, admission);
         loop {
             let step = worker.append.step(
                 &mut self.heads.borrow_mut(),
@@ -287,7 +296,7 @@ impl<R: Runtime> Ingester<R> {
                 Err(failure) => return Err(format!("{}: {}", identity(), failure.message)),
             }
         };
-        self.apply(worker, &partition, &admission).await;
+        self.apply(worker, &partition, Identity { origin, seq }, &admission).await;
         self.log.metrics().note_record_of(receive_time_ms);
         Ok(())
     }

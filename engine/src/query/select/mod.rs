@@ -21,7 +21,7 @@ use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::rpc::{Code, Failure};
 
 use crate::hash::HashSecret;
-use crate::head::{Cursor, Head, Heads, Row, Series, SeriesId};
+use crate::head::{Cursor, Head, HeadId, Heads, Row, Series, SeriesId, View};
 use crate::labels::{Compilation, Matcher};
 use crate::profile::Step;
 use crate::tenant::{PartitionKey, TenantId};
@@ -43,7 +43,8 @@ const STEP_HEADS_MAX: usize = 64;
 pub struct Select {
     tenants: std::vec::IntoIter<TenantId>,
     tenant: Option<TenantId>,
-    after: Option<PartitionKey>,
+    view: Option<View>,
+    after: Option<(PartitionKey, HeadId)>,
     filter: Filter,
     visit: Option<Visit>,
     sink: Box<dyn Sink>,
@@ -114,6 +115,7 @@ enum Presence {
 #[derive(Debug)]
 struct Visit {
     key: PartitionKey,
+    id: HeadId,
     phase: Phase,
     /// By series: whether its rows are wanted.
     wanted: Vec<bool>,
@@ -169,6 +171,7 @@ impl Select {
         Ok(Self {
             tenants: tenants.into_iter(),
             tenant: None,
+            view: None,
             after: None,
             filter: Filter {
                 matchers: Compilation::new(selection.matchers),
@@ -178,6 +181,12 @@ impl Select {
             visit: None,
             sink,
         })
+    }
+
+    /// Fixes what it will see: the heads that are not retired now. Call it in the poll that takes the list of blocks; without
+    /// blocks the first step does it.
+    pub fn pin(&mut self, heads: &Heads) {
+        self.view = Some(heads.view());
     }
 
     /// Reads some more, well under a millisecond; the answer when nothing is left.
@@ -190,6 +199,9 @@ impl Select {
                 return Some(SelectReply::Failed(failure));
             }
         }
+        if self.view.is_none() {
+            self.pin(heads);
+        }
         let mut series_left = self.series_a_step();
         for _ in 0..STEP_HEADS_MAX {
             if self.visit.is_none() && !self.find_head(heads) {
@@ -200,12 +212,13 @@ impl Select {
                 return Some(std::mem::replace(&mut self.sink, nothing).reply());
             }
             let Some(visit) = &mut self.visit else { continue };
-            let head = heads.get(&visit.key).expect("heads stay while the shard lives");
+            let (_, head) =
+                heads.find(&visit.key, visit.id).expect("a view keeps the heads that it sees");
             if visit.step(head, &self.filter, self.sink.as_mut(), &mut series_left) == Step::More {
                 return None;
             }
             let read_rows = visit.any_wanted;
-            self.after = self.visit.take().map(|visit| visit.key);
+            self.after = self.visit.take().map(|visit| (visit.key, visit.id));
             if read_rows || series_left == 0 {
                 return None;
             }
@@ -227,11 +240,12 @@ impl Select {
     /// Goes to the next head, of the next tenant if need be; `false` behind the last.
     fn find_head(&mut self, heads: &Heads) -> bool {
         loop {
-            if let Some(tenant) = &self.tenant
-                && let Some((key, _)) = heads.of_tenant_after(tenant, self.after.as_ref()).next()
+            if let (Some(tenant), Some(view)) = (&self.tenant, &self.view)
+                && let Some((key, head)) = heads.next_of_tenant(tenant, view, self.after.as_ref())
             {
                 self.visit = Some(Visit {
                     key: key.clone(),
+                    id: head.id(),
                     phase: Phase::Series,
                     wanted: Vec::new(),
                     any_wanted: false,
