@@ -1,4 +1,4 @@
-//! Connect's error codes on the wire: their names, HTTP statuses and the JSON body.
+//! Error codes on the wire: Connect's names, HTTP statuses and JSON body, gRPC's numbers.
 //!
 //! Two tables of statuses exist, because Pyroscope's plain routes map codes with a helper of their own that differs from the
 //! Connect library's table for two codes. Which text an error has is decided where it arises, not here.
@@ -47,6 +47,28 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::DataLoss => "data_loss",
             Self::Unauthenticated => "unauthenticated",
+        }
+    }
+
+    /// `grpc-status`; 0, which no failure has, is success.
+    pub const fn grpc_status(self) -> u16 {
+        match self {
+            Self::Canceled => 1,
+            Self::Unknown => 2,
+            Self::InvalidArgument => 3,
+            Self::DeadlineExceeded => 4,
+            Self::NotFound => 5,
+            Self::AlreadyExists => 6,
+            Self::PermissionDenied => 7,
+            Self::ResourceExhausted => 8,
+            Self::FailedPrecondition => 9,
+            Self::Aborted => 10,
+            Self::OutOfRange => 11,
+            Self::Unimplemented => 12,
+            Self::Internal => 13,
+            Self::Unavailable => 14,
+            Self::DataLoss => 15,
+            Self::Unauthenticated => 16,
         }
     }
 
@@ -150,6 +172,12 @@ mod tests {
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         assert!(names.contains("canceled"), "Connect spells it with one l");
+    }
+
+    #[test]
+    fn grpc_numbers_the_codes_in_their_order() {
+        let numbers: Vec<u16> = Code::ALL.iter().map(|code| code.grpc_status()).collect();
+        assert_eq!(numbers, (1..=16).collect::<Vec<u16>>());
     }
 
     #[test]

@@ -36,6 +36,14 @@ pub(super) enum BodyError {
     Read(String),
     /// Not complete in time.
     Timeout,
+    /// What encloses the message is not as the call's protocol has it.
+    Call(Failure),
+}
+
+impl From<Failure> for BodyError {
+    fn from(failure: Failure) -> Self {
+        Self::Call(failure)
+    }
 }
 
 impl From<RopeError> for BodyError {
@@ -44,6 +52,27 @@ impl From<RopeError> for BodyError {
             RopeError::TooLarge => Self::TooLarge,
             RopeError::Memory(failure) => Self::Memory(failure),
         }
+    }
+}
+
+/// Takes a message out of the body that carries it.
+pub(super) trait Opener {
+    /// Takes the body's next bytes; those of the message are appended.
+    fn open(&mut self, bytes: &[u8], message: &mut Rope) -> Result<(), BodyError>;
+    /// Bytes of a body at most whose message has at most so many.
+    fn body_bytes_max(&self, message_bytes_max: u64) -> u64;
+}
+
+/// The body is the message.
+struct Bare;
+
+impl Opener for Bare {
+    fn open(&mut self, bytes: &[u8], message: &mut Rope) -> Result<(), BodyError> {
+        Ok(message.append(bytes)?)
+    }
+
+    fn body_bytes_max(&self, message_bytes_max: u64) -> u64 {
+        message_bytes_max
     }
 }
 
@@ -56,14 +85,32 @@ pub(super) async fn read<B>(
 where
     B: Body<Data = Bytes, Error: std::fmt::Display>,
 {
-    // A client that tells of too large a body is refused before it sends it.
-    if body.size_hint().lower() > limits.bytes_max as u64 {
-        return Err(BodyError::TooLarge);
-    }
-    within(clock, limits.timeout, collect(body, limits)).await.unwrap_or(Err(BodyError::Timeout))
+    read_message(clock, body, limits, &mut Bare).await
 }
 
-async fn collect<B>(body: B, limits: &BodyLimits) -> Result<Rope, BodyError>
+/// Reads the message in a body, to the body's end. The limits are the message's.
+pub(super) async fn read_message<B>(
+    clock: &impl Clock,
+    body: B,
+    limits: &BodyLimits,
+    opener: &mut impl Opener,
+) -> Result<Rope, BodyError>
+where
+    B: Body<Data = Bytes, Error: std::fmt::Display>,
+{
+    // A client that tells of too large a body is refused before it sends it.
+    if body.size_hint().lower() > opener.body_bytes_max(limits.bytes_max as u64) {
+        return Err(BodyError::TooLarge);
+    }
+    let collected = collect(body, limits, opener);
+    within(clock, limits.timeout, collected).await.unwrap_or(Err(BodyError::Timeout))
+}
+
+async fn collect<B>(
+    body: B,
+    limits: &BodyLimits,
+    opener: &mut impl Opener,
+) -> Result<Rope, BodyError>
 where
     B: Body<Data = Bytes, Error: std::fmt::Display>,
 {
@@ -73,7 +120,7 @@ where
         let frame = frame.map_err(|error| BodyError::Read(error.to_string()))?;
         if let Ok(data) = frame.into_data() {
             // Copied, because a frame is a view of the connection's read buffer: many small frames would keep many buffers.
-            rope.append(&data)?;
+            opener.open(&data, &mut rope)?;
         }
     }
     Ok(rope)

@@ -9,15 +9,18 @@
 //! handled in class `Rpc`, what a request asks for in `Ingest` or `Query`. Bounds: connections a shard ([`HttpConfig`]), bytes
 //! of a body (as received and as inflated), parts of a push, and the memory budget for all bodies together.
 //!
-//! Not here: gRPC and gRPC-Web (415 until they are built), TLS, the meaning of any parameter.
+//! Not here: TLS, the meaning of any parameter.
 
 mod app;
 mod body;
+mod codec;
 mod connect;
 mod connection;
 mod counters;
+mod grpc;
 mod gzip;
 mod pieces;
+mod protocol;
 mod push_message;
 mod reply;
 mod rope;
@@ -34,4 +37,4 @@ pub use counters::HttpCounters;
 pub use server::{HttpConfig, Server};
 pub use tenant_header::Tenancy;
 
-pub(crate) use connect::deadline_exceeded;
+pub(crate) use protocol::deadline_exceeded;

@@ -14,7 +14,7 @@ use proto::querier::{
 use proto::types::{LabelNamesResponse, LabelValuesResponse, Series};
 use serde::Serialize;
 
-use super::connect::Codec;
+use super::codec::Codec;
 use crate::runtime::Spawn;
 
 /// Rows written between turns for others: 0.2 ms in binary and 1 ms in JSON for samples of 30 locations.

@@ -18,7 +18,7 @@ use proto::push::PushRequest;
 use proto::rpc::Failure;
 
 use self::json_series::SeriesScan;
-use super::connect::{Codec, invalid};
+use super::codec::{Codec, invalid};
 use crate::runtime::Spawn;
 
 /// Series, samples, labels and annotations of one push. With 30 labels that is 8000 series; they take 20 MB at most.

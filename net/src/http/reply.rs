@@ -8,14 +8,17 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
 use proto::rpc::{Code, Failure};
 
 use super::app::HttpFailure;
+use super::grpc::TextWriter;
 use super::gzip;
+use super::protocol::Form;
 use super::rope::Rope;
 use crate::budget::{Held, ShardBudget};
 use crate::runtime::Spawn;
@@ -32,19 +35,71 @@ pub(super) const BODY_TOO_LARGE_REASON: &str = "body_too_large";
 /// A whole reply.
 pub(super) type Reply = Response<ReplyBody>;
 
-/// A body whose bytes are all known, in blocks.
+/// Bytes of a block that is written as base64 in one poll: 0.1 ms.
+const TEXT_BLOCK_BYTES: usize = 96 << 10;
+
+/// A body whose bytes are all known, in blocks, and the trailers after it.
 #[derive(Debug, Default)]
 pub(super) struct ReplyBody {
     blocks: VecDeque<Bytes>,
     bytes: u64,
     held: Rc<Vec<Held>>,
+    /// Writes blocks as base64 when they go out.
+    text: Option<TextWriter>,
+    trailers: Option<HeaderMap>,
 }
 
 impl ReplyBody {
     /// A body of blocks; `held` accounts them until the last one is sent.
     pub(super) fn of_blocks(blocks: Vec<Bytes>, held: Vec<Held>) -> Self {
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-        Self { blocks: blocks.into(), bytes, held: Rc::new(held) }
+        Self { blocks: blocks.into(), bytes, held: Rc::new(held), text: None, trailers: None }
+    }
+
+    /// Bytes to come, before they are written as text.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Puts a block first.
+    pub(super) fn prepend(&mut self, block: Bytes) {
+        self.bytes += block.len() as u64;
+        self.blocks.push_front(block);
+    }
+
+    /// Puts a block last.
+    pub(super) fn append(&mut self, block: Bytes) {
+        self.bytes += block.len() as u64;
+        self.blocks.push_back(block);
+    }
+
+    /// Trailers to send after the last block.
+    pub(super) fn set_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(trailers);
+    }
+
+    /// Sends the body as base64. It is written block by block as it goes out, and takes no memory until then.
+    pub(super) fn write_as_text(&mut self) {
+        self.text = Some(TextWriter::default());
+    }
+
+    fn next_block(&mut self) -> Option<Bytes> {
+        let Some(text) = &mut self.text else {
+            let block = self.blocks.pop_front()?;
+            self.bytes -= block.len() as u64;
+            return Some(block);
+        };
+        let Some(block) = self.blocks.front_mut() else {
+            let rest = text.finish();
+            self.text = None;
+            return Some(rest);
+        };
+        let bytes = block.split_to(block.len().min(TEXT_BLOCK_BYTES));
+        if block.is_empty() {
+            self.blocks.pop_front();
+        }
+        self.bytes -= bytes.len() as u64;
+        Some(text.write(&bytes))
     }
 }
 
@@ -62,18 +117,24 @@ impl Body for ReplyBody {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Block>, Infallible>>> {
-        let Some(bytes) = self.blocks.pop_front() else { return Poll::Ready(None) };
-        self.bytes -= bytes.len() as u64;
-        let block = Block { bytes, _held: Rc::clone(&self.held) };
-        Poll::Ready(Some(Ok(Frame::data(block))))
+        let frame = match self.next_block() {
+            Some(bytes) => Some(Frame::data(Block { bytes, _held: Rc::clone(&self.held) })),
+            None => self.trailers.take().map(Frame::trailers),
+        };
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes == 0
+        self.bytes == 0 && self.text.is_none() && self.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes)
+        // `content-length` is the length of all; text is longer than its bytes, and before trailers nobody tells it.
+        if self.text.is_none() && self.trailers.is_none() {
+            SizeHint::with_exact(self.bytes)
+        } else {
+            SizeHint::default()
+        }
     }
 }
 
@@ -114,6 +175,13 @@ pub(super) fn empty(status: StatusCode) -> Reply {
     reply
 }
 
+/// The answer to a HEAD: all that a GET's has but the body, whose length it tells.
+pub(super) fn without_body(reply: Reply) -> Reply {
+    let (mut head, body) = reply.into_parts();
+    head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.bytes));
+    Response::from_parts(head, ReplyBody::default())
+}
+
 /// 405 of a path that exists.
 pub(super) fn wrong_method(allowed: &'static str) -> Reply {
     let mut reply = empty(StatusCode::METHOD_NOT_ALLOWED);
@@ -125,20 +193,20 @@ pub(super) fn wrong_method(allowed: &'static str) -> Reply {
 pub(super) fn unknown_content_type() -> Reply {
     const ACCEPT_POST: HeaderName = HeaderName::from_static("accept-post");
     let mut reply = empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    let accepted = HeaderValue::try_from(Form::accepted()).expect("content types are ASCII");
+    reply.headers_mut().insert(ACCEPT_POST, accepted);
     reply
-        .headers_mut()
-        .insert(ACCEPT_POST, HeaderValue::from_static("application/json, application/proto"));
-    reply
+}
+
+/// 505 of a gRPC call over HTTP/1.1, which has no trailers that clients read.
+pub(super) fn wants_http2() -> Reply {
+    const TEXT: &str = "gRPC requires HTTP/2; gRPC-Web and Connect do not\n";
+    full(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "text/plain; charset=utf-8", TEXT.into())
 }
 
 /// 404 of a path that doesn't exist.
 pub(super) fn unknown_path() -> Reply {
     full(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".into())
-}
-
-/// The failure of a Connect unary call.
-pub(super) fn connect_failure(failure: &Failure) -> Reply {
-    failed(failure.code.connect_http_status(), failure)
 }
 
 /// The failure of a plain route.
@@ -148,44 +216,62 @@ pub(super) fn plain_failure(http_failure: &HttpFailure) -> Reply {
     reply
 }
 
-fn failed(status: u16, failure: &Failure) -> Reply {
+/// A failure in JSON.
+pub(super) fn failed(status: u16, failure: &Failure) -> Reply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut reply = full(status, "application/json", failure.to_json().into());
-    // Retrying helps where room comes back by itself; what is too large stays so.
-    if failure.reason != BODY_TOO_LARGE_REASON
-        && matches!(failure.code, Code::ResourceExhausted | Code::Unavailable)
-    {
-        reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
-    }
+    set_retry_after(reply.headers_mut(), failure);
     reply
 }
 
-/// Compresses the reply's body if the client takes that and it is worth it. What goes out is accounted until it is sent, without
-/// asking for room: it is there already.
+/// Retrying helps where room comes back by itself; what is too large stays so.
+pub(super) fn set_retry_after(headers: &mut HeaderMap, failure: &Failure) {
+    if failure.reason != BODY_TOO_LARGE_REASON
+        && matches!(failure.code, Code::ResourceExhausted | Code::Unavailable)
+    {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    }
+}
+
+/// Compresses the reply's body if the client takes that and it is worth it.
 pub(super) async fn compressed(
     rt: &impl Spawn,
     budget: &ShardBudget,
     request: &HeaderMap,
     reply: Reply,
 ) -> Reply {
-    let bytes = reply.body().bytes as usize;
-    if bytes < COMPRESSED_BODY_BYTES_MIN {
-        return reply;
+    let (mut head, body) = reply.into_parts();
+    let (body, compressed) = compressed_body(rt, budget, accepts_gzip(request), body).await;
+    if compressed {
+        head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
-    let (mut head, mut body) = reply.into_parts();
+    Response::from_parts(head, body)
+}
+
+/// A body that is compressed if that is `wanted` and worth it, and whether it is. What goes out is accounted until it is sent,
+/// without asking for room: it is there already.
+pub(super) async fn compressed_body(
+    rt: &impl Spawn,
+    budget: &ShardBudget,
+    wanted: bool,
+    mut body: ReplyBody,
+) -> (ReplyBody, bool) {
+    let bytes = body.bytes as usize;
+    if bytes < COMPRESSED_BODY_BYTES_MIN {
+        return (body, false);
+    }
     if body.held.is_empty() {
         body.held = Rc::new(vec![budget.hold(bytes as u64)]);
     }
-    if !accepts_gzip(request) {
-        return Response::from_parts(head, body);
+    if !wanted {
+        return (body, false);
     }
     // Every block goes out a little larger than it came in at the worst.
     let out = Rope::new(budget.clone(), usize::MAX, bytes as u64);
-    if let Some((blocks, held)) = gzip::deflate(rt, body.blocks.make_contiguous(), out).await {
-        head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        body = ReplyBody::of_blocks(blocks, held);
+    match gzip::deflate(rt, body.blocks.make_contiguous(), out).await {
+        Some((blocks, held)) => (ReplyBody::of_blocks(blocks, held), true),
+        None => (body, false),
     }
-    Response::from_parts(head, body)
 }
 
 /// Whether `Accept-Encoding` names gzip without refusing it (`gzip;q=0`).

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use http::{Method, Request};
 use hyper::body::Incoming;
 use proto::procedure::Procedure;
+use proto::rpc::{Code, Failure};
 
 use super::app::Api;
+use super::protocol::{Form, Protocol};
 use super::reply::{self, Reply};
 use super::routes::{ingest, render, rpc, status};
 use super::server::Server;
@@ -74,12 +76,31 @@ where
 {
     let route = Route::of_path(request.uri().path());
     let reply = match route {
-        None => reply::unknown_path(),
+        None => unknown(&request),
         Some(route) => called(server, route, request).await,
     };
     let name = route.map_or("other", Route::name);
-    server.counters.count_request(name, reply.status().as_u16());
+    // A gRPC call that failed has status 200 in HTTP; it is counted as the same failure of a Connect call.
+    let status = reply
+        .extensions()
+        .get::<Code>()
+        .map_or(reply.status().as_u16(), |code| code.connect_http_status());
+    server.counters.count_request(name, status);
     reply
+}
+
+/// gRPC has a code for what it cannot call, and its clients make less of a 404.
+fn unknown<B>(request: &Request<B>) -> Reply {
+    match Form::of_request(request.headers()) {
+        Some(form) if form.protocol != Protocol::Connect && request.method() == Method::POST => {
+            form.failure(&Failure {
+                code: Code::Unimplemented,
+                reason: "",
+                message: format!("unknown procedure {}", request.uri().path()),
+            })
+        }
+        _ => reply::unknown_path(),
+    }
 }
 
 async fn called<R, A>(server: &Rc<Server<R, A>>, route: Route, request: Request<Incoming>) -> Reply
@@ -87,11 +108,27 @@ where
     R: Clock + Spawn + Clone + 'static,
     A: Api,
 {
-    let (method, allowed) =
-        if route.is_called_by_post() { (Method::POST, "POST") } else { (Method::GET, "GET") };
-    if request.method() != method {
-        return reply::wrong_method(allowed);
+    let method = request.method().clone();
+    match method {
+        Method::POST if route.is_called_by_post() => {}
+        Method::GET | Method::HEAD if !route.is_called_by_post() => {}
+        _ => {
+            return reply::wrong_method(if route.is_called_by_post() {
+                "POST"
+            } else {
+                "GET, HEAD"
+            });
+        }
     }
+    let reply = routed(server, route, request).await;
+    if method == Method::HEAD { reply::without_body(reply) } else { reply }
+}
+
+async fn routed<R, A>(server: &Rc<Server<R, A>>, route: Route, request: Request<Incoming>) -> Reply
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
     match route {
         Route::Procedure(procedure) => rpc::answer(server, procedure, request).await,
         Route::Ingest => ingest::answer(server, request).await,

@@ -85,7 +85,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_http_requests_in_flight" {}
         "HTTP requests whose answer is not complete."),
     metric!(Counter "pyrite_http_requests_total" { "route", "status" }
-        "HTTP requests answered, by route and status."),
+        "HTTP requests answered, by route and status. A failed gRPC call counts with the status of the same failure in Connect."),
     metric!(Gauge "pyrite_ingest_queue_bytes" { "shard" }
         "Received bytes of profiles that wait for the shard's ingester."),
     metric!(Gauge "pyrite_ingest_queue_profiles" { "shard" }

@@ -6,6 +6,7 @@
 
 mod api;
 mod connection;
+mod grpc;
 mod ingest;
 mod pipe;
 mod push;

@@ -28,6 +28,29 @@ fn build_info_has_prometheus_shape() {
 }
 
 #[test]
+fn a_head_request_is_answered_as_a_get_without_the_body() {
+    let world = World::new();
+    let headers = [("x-scope-orgid", "t"), ("accept-encoding", "gzip")];
+    world.api().rendered_bytes.set(5000);
+    for path in ["/ready", "/metrics", "/api/v1/status/buildinfo", "/pyroscope/render?query=x"] {
+        let get = world.http1(request("GET", path, &headers, ""));
+        let heads = [
+            world.http1(request("HEAD", path, &headers, "")),
+            world.http2(vec![request("HEAD", path, &headers, "")]).remove(0),
+        ];
+        for head in heads {
+            assert_eq!((head.status.as_u16(), head.text()), (200, ""), "{path}");
+            for name in ["content-type", "content-encoding"] {
+                assert_eq!(head.header(name), get.header(name), "{path}");
+            }
+            assert_eq!(head.header("content-length"), get.body.len().to_string(), "{path}");
+        }
+    }
+    let answer = world.http1(request("HEAD", "/ingest", &headers, ""));
+    assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, "POST"));
+}
+
+#[test]
 fn unknown_paths_are_404() {
     let world = World::new();
     for (method, path) in [

@@ -100,6 +100,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl Answer {
@@ -242,8 +243,9 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for ClientTasks {
 
 async fn whole(response: http::Response<Incoming>) -> Answer {
     let (head, body) = response.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    Answer { status: head.status, headers: head.headers, body }
+    let collected = body.collect().await.unwrap();
+    let trailers = collected.trailers().cloned().unwrap_or_default();
+    Answer { status: head.status, headers: head.headers, body: collected.to_bytes(), trailers }
 }
 
 pub(crate) async fn write_all(stream: &mut End, mut bytes: &[u8]) {

@@ -1,9 +1,12 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use engine::route::ShardId;
 use futures_executor::block_on;
 use http_body_util::BodyExt;
 
 use super::*;
 use crate::budget::Budget;
+use crate::http::connect;
 use crate::http::turns::Turns;
 
 fn accepting(value: &'static str) -> HeaderMap {
@@ -50,7 +53,7 @@ fn retrying_is_suggested_where_it_helps() {
         (Code::Internal, false),
     ] {
         let failure = Failure { code, reason: "", message: "no".to_owned() };
-        for reply in [connect_failure(&failure), plain_failure(&failure.clone().into())] {
+        for reply in [connect::failure(&failure), plain_failure(&failure.clone().into())] {
             assert_eq!(reply.headers().contains_key(RETRY_AFTER), retried, "{code:?}");
         }
     }
@@ -61,7 +64,7 @@ fn what_can_never_pass_is_not_to_be_retried() {
     let message = "request body too large".to_owned();
     let reason = BODY_TOO_LARGE_REASON;
     let failure = Failure { code: Code::ResourceExhausted, reason, message };
-    assert!(!connect_failure(&failure).headers().contains_key(RETRY_AFTER));
+    assert!(!connect::failure(&failure).headers().contains_key(RETRY_AFTER));
 }
 
 /// Large answers were once out of the accounts while slow clients read them, for two minutes each.
@@ -80,4 +83,27 @@ fn a_reply_is_accounted_until_its_last_block_is_sent() {
         drop(block);
         assert_eq!(in_use(), 0, "{accepted}");
     }
+}
+
+#[test]
+fn text_of_a_body_is_that_of_its_bytes_however_they_lie_in_blocks() {
+    let bytes: Vec<u8> = (0..3 * TEXT_BLOCK_BYTES + 5).map(|i| (i / 7) as u8).collect();
+    for block_bytes in [1000, 1001, 1002, TEXT_BLOCK_BYTES, bytes.len()] {
+        let blocks = bytes.chunks(block_bytes).map(Bytes::copy_from_slice).collect();
+        let mut body = ReplyBody::of_blocks(blocks, Vec::new());
+        body.write_as_text();
+        assert!(!body.is_end_stream() && body.size_hint().exact().is_none());
+        let text = block_on(body.collect()).unwrap().to_bytes();
+        assert!(text == STANDARD.encode(&bytes), "blocks of {block_bytes} bytes");
+    }
+}
+
+#[test]
+fn trailers_come_after_the_last_block() {
+    let mut body = ReplyBody::from("x");
+    body.set_trailers(accepting("gzip"));
+    assert!(!body.is_end_stream() && body.size_hint().exact().is_none());
+    let collected = block_on(body.collect()).unwrap();
+    assert_eq!(collected.trailers(), Some(&accepting("gzip")));
+    assert_eq!(collected.to_bytes(), "x");
 }

@@ -67,7 +67,7 @@ fn header<'a>(head: &'a Parts, name: &str) -> &'a str {
 fn body_failure(error: BodyError) -> HttpFailure {
     match error {
         BodyError::TooLarge => HttpFailure::of_status(413, BODY_TOO_LARGE),
-        BodyError::Memory(failure) => failure.into(),
+        BodyError::Memory(failure) | BodyError::Call(failure) => failure.into(),
         BodyError::Read(text) => {
             HttpFailure::of_status(408, format!("error reading request body: {text}"))
         }

@@ -59,7 +59,7 @@ fn unavailable(message: String) -> Failure {
     Failure { code: Code::Unavailable, reason: "", message }
 }
 
-/// What a Connect client is told of a body that was not read.
+/// What the client of a procedure is told of a body that was not read.
 fn body_failure(error: BodyError) -> Failure {
     let failure = |code, message| Failure { code, reason: "", message };
     match error {
@@ -68,7 +68,7 @@ fn body_failure(error: BodyError) -> Failure {
             reason: reply::BODY_TOO_LARGE_REASON,
             message: BODY_TOO_LARGE.to_owned(),
         },
-        BodyError::Memory(failure) => failure,
+        BodyError::Memory(failure) | BodyError::Call(failure) => failure,
         BodyError::Read(text) => failure(Code::InvalidArgument, format!("read message: {text}")),
         BodyError::Timeout => failure(
             Code::DeadlineExceeded,

@@ -1,11 +1,11 @@
-//! Connect unary calls: pushes and queries.
+//! Calls of procedures: pushes and queries, by whatever protocol they come.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 use engine::tenant::TenantId;
 use http::header::ACCEPT;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Version};
 use hyper::body::Incoming;
 use proto::procedure::Procedure;
 use proto::push::PushResponse;
@@ -14,7 +14,8 @@ use proto::rpc::Failure;
 use super::{body_failure, check_ready, inflate_failure, run_in};
 use crate::http::app::{Api, NameCharset, Reads, Writes};
 use crate::http::body::{self, BodyLimits};
-use crate::http::connect::{self, Codec, Encoding};
+use crate::http::codec::Codec;
+use crate::http::protocol::{Encoding, Form, Protocol, deadline_exceeded};
 use crate::http::reply::{self, Reply};
 use crate::http::rope::Rope;
 use crate::http::server::Server;
@@ -38,26 +39,29 @@ where
     R: Clock + Spawn + Clone + 'static,
     A: Api,
 {
-    let Some(codec) = Codec::of_request(request.headers()) else {
+    let Some(form) = Form::of_request(request.headers()) else {
         return reply::unknown_content_type();
     };
-    let outcome = match connect::timeout(request.headers()) {
+    if form.protocol == Protocol::Grpc && request.version() < Version::HTTP_2 {
+        return reply::wants_http2();
+    }
+    let outcome = match form.timeout(request.headers()) {
         Err(failure) => Err(failure),
-        Ok(None) => call(server, procedure, codec, request).await,
+        Ok(None) => call(server, procedure, form, request).await,
         Ok(Some(limit)) => {
-            let called = call(server, procedure, codec, request);
-            let late = || Err(connect::deadline_exceeded());
+            let called = call(server, procedure, form, request);
+            let late = || Err(deadline_exceeded());
             body::within(&server.rt, limit, called).await.unwrap_or_else(late)
         }
     };
-    outcome.unwrap_or_else(|failure| reply::connect_failure(&failure))
+    outcome.unwrap_or_else(|failure| form.failure(&failure))
 }
 
 /// Everything that can be refused on the headers is refused before the body is read.
 async fn call<R, A>(
     server: &Rc<Server<R, A>>,
     procedure: Procedure,
-    codec: Codec,
+    form: Form,
     request: Request<Incoming>,
 ) -> Result<Reply, Failure>
 where
@@ -65,7 +69,6 @@ where
     A: Api,
 {
     let (head, body) = request.into_parts();
-    let encoding = Encoding::of_request(&head.headers)?;
     let (caller, limits, class) = if procedure == Procedure::Push {
         let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
         (Caller::Write(tenant), server.push_body_limits(), Class::Ingest)
@@ -74,19 +77,22 @@ where
         check_ready(server)?;
         (Caller::Read(tenants), server.query_body_limits(), Class::Query)
     };
-    let received = body::read(&server.rt, body, &limits).await.map_err(body_failure)?;
+    let mut opener = form.opener(&head.headers, limits.bytes_max)?;
+    let received = body::read_message(&server.rt, body, &limits, &mut opener).await;
+    let (received, encoding) = (received.map_err(body_failure)?, opener.encoding()?);
     let work = {
         let server = server.clone();
         async move {
-            let message = decoded(&server.rt, encoding, received, limits).await?;
-            let reply = match caller {
+            let (rt, codec) = (&server.rt, form.codec);
+            let message = decoded(rt, encoding, received, limits).await?;
+            let answer = match caller {
                 Caller::Write(tenant) => push(&server, codec, tenant, message).await?,
                 Caller::Read(tenants) => {
                     let charset = charset_of(&head.headers);
                     read(&server, procedure, codec, tenants, charset, message).await?
                 }
             };
-            Ok(reply::compressed(&server.rt, &server.budget, &head.headers, reply).await)
+            Ok(form.success(rt, &server.budget, &head.headers, answer).await)
         }
     };
     run_in(&server.rt, class, work).await?
@@ -116,7 +122,7 @@ async fn push<R: Spawn, A: Api>(
     codec: Codec,
     tenant: TenantId,
     message: Rope,
-) -> Result<Reply, Failure> {
+) -> Result<Vec<Bytes>, Failure> {
     let joined = message.join(&server.rt).await?;
     let request = push_message::decode(&server.rt, codec, joined.bytes).await?;
     server.api.writes().push(tenant, request, joined.held).await?;
@@ -130,7 +136,7 @@ async fn read<R: Spawn, A: Api>(
     tenants: Vec<TenantId>,
     charset: NameCharset,
     message: Rope,
-) -> Result<Reply, Failure> {
+) -> Result<Vec<Bytes>, Failure> {
     let body: Bytes = message.join(&server.rt).await?.bytes;
     let (reads, rt) = (server.api.reads(), &server.rt);
     Ok(match procedure {
