@@ -81,10 +81,10 @@ where
     };
     let name = route.map_or("other", Route::name);
     // A gRPC call that failed has status 200 in HTTP; it is counted as the same failure of a Connect call.
-    let status = reply
-        .extensions()
-        .get::<Code>()
-        .map_or(reply.status().as_u16(), |code| code.connect_http_status());
+    let status = match reply.extensions().get::<Code>() {
+        Some(code) => code.connect_http_status(),
+        None => reply.status().as_u16(),
+    };
     server.counters.count_request(name, status);
     reply
 }
