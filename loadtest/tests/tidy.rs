@@ -166,14 +166,21 @@ fn foreign_crates_stay_behind_their_walls() {
 }
 
 #[test]
-fn only_the_uring_runtime_names_glommio() {
+fn only_runtimes_name_what_they_run_on() {
+    let foreign = |path: &Path, text: &str| {
+        let is_in = |folder: &str| path.starts_with(format!("net/src/runtime/{folder}"));
+        [("glommio", "uring"), ("tokio", "portable")].into_iter().find(|(name, folder)| {
+            let named = [format!(" {name}::"), format!("({name}::"), format!("<{name}::")];
+            !is_in(folder) && named.iter().any(|named| text.contains(named.as_str()))
+        })
+    };
     let offenders: Vec<_> = sources()
         .iter()
-        .filter(|path| !path.starts_with("net/src/runtime") && !path.ends_with("tidy.rs"))
-        .filter(|path| text(path).contains("glommio::"))
-        .map(|path| path.display().to_string())
+        .filter(|path| !path.ends_with("tidy.rs"))
+        .filter_map(|path| Some((path, foreign(path, &text(path))?)))
+        .map(|(path, (name, _))| format!("{} names {name}", path.display()))
         .collect();
-    none_break("glommio outside net::runtime", &offenders);
+    none_break("an executor outside its runtime", &offenders);
 }
 
 #[test]

@@ -18,10 +18,13 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Within this the process ends after a signal, whatever happens.
 const STOP_MAX: Duration = Duration::from_secs(25);
 
+/// The runtime that `PYRITE_RUNTIME` names, else what the machine allows; a later `-runtime` goes before it.
 fn pyrite(data: &Path, flags: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pyrite"));
+    let runtime = std::env::var("PYRITE_RUNTIME").unwrap_or_else(|_| "auto".to_owned());
     command
         .arg(format!("-data.path={}", data.display()))
+        .arg(format!("-runtime={runtime}"))
         .args(["-server.http-listen-address=127.0.0.1", "-server.http-listen-port=0", "-shards=2"])
         .args(flags)
         .stdin(Stdio::null());
@@ -37,7 +40,11 @@ struct Server {
 
 impl Server {
     fn start(data: &Path, flags: &[&str]) -> Self {
-        let mut child = pyrite(data, flags).stderr(Stdio::piped()).spawn().unwrap();
+        Self::started_by(&mut pyrite(data, flags))
+    }
+
+    fn started_by(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (line_in, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -74,11 +81,17 @@ impl Server {
         }
     }
 
-    /// One request on a connection of its own.
     fn get(&self, path: &str) -> (u16, String) {
+        self.ask(&format!("GET {path}"), "")
+    }
+
+    /// One request on a connection of its own.
+    fn ask(&self, method_and_path: &str, body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let len = body.len();
+        write!(stream, "{method_and_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}")
+            .unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
@@ -134,7 +147,6 @@ fn what_is_not_built_ends_with_1_and_the_reason() {
     for (flag, text) in [
         ("-target=distributor", "only target all is built so far"),
         ("-storage.backend=s3", "only the backend filesystem is built so far"),
-        ("-runtime=portable", "the portable runtime is not built yet"),
         ("-server.http-listen-address=256.0.0.1", "listening on 256.0.0.1:0"),
     ] {
         let output = run_to_end(&mut pyrite(data.path(), &[flag]));
@@ -314,4 +326,99 @@ fn a_log_damaged_in_the_middle_is_refused_with_its_file() {
     let stderr = String::from_utf8(again.stderr).unwrap();
     assert!(stderr.contains("is damaged"), "{stderr}");
     assert!(stderr.contains(segment.file_name().unwrap().to_str().unwrap()), "{stderr}");
+}
+
+/// From now on the process and what it starts cannot set rings up, as in a container: a seccomp filter answers EPERM.
+fn refuse_io_uring() -> std::io::Result<()> {
+    const SYSCALL_NUMBER_AT: u32 = 0; // in `struct seccomp_data`
+    let statement = |code, k| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut filter = [
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, SYSCALL_NUMBER_AT),
+        libc::sock_filter {
+            jf: 1,
+            ..statement(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                libc::SYS_io_uring_setup as u32,
+            )
+        },
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: both calls set attributes of the calling process; the second reads the program, which lives until it returns.
+    let refused = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+            || libc::prctl(
+                libc::PR_SET_SECCOMP,
+                libc::SECCOMP_MODE_FILTER,
+                &raw const program,
+                0,
+                0,
+            ) != 0
+    };
+    if refused { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A server that is refused io_uring.
+fn confined(data: &Path, flags: &[&str]) -> Command {
+    use std::os::unix::process::CommandExt as _;
+    let mut command = pyrite(data, flags);
+    // SAFETY: between fork and exec only system calls are made: nothing is allocated and no lock taken.
+    unsafe { command.pre_exec(refuse_io_uring) };
+    command
+}
+
+#[test]
+fn where_io_uring_is_refused_the_server_says_so_and_serves() {
+    let data = tempfile::tempdir().unwrap();
+    let mut command = confined(data.path(), &["-runtime=auto"]);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for words in ["level=warn", "portable", "Operation not permitted", "seccomp"] {
+        assert!(line.contains(words), "one line says {words}: {line}");
+    }
+    let mut server = Server::started_by(&mut confined(data.path(), &["-runtime=auto"]));
+    assert!(server.get("/metrics").1.contains("pyrite_runtime{backend=\"portable\"} 1\n"));
+    let pushed = server.ask("POST /ingest?name=app&format=folded", "main;work 7\n");
+    assert_eq!(pushed.0, 200, "{}", pushed.1);
+    let query = "/pyroscope/render?query=process_cpu:cpu:nanoseconds:cpu:nanoseconds%7Bservice_name%3D%22app%22%7D&from=now-1h&until=now%2B1h";
+    let (status, answer) = server.get(query);
+    assert!(status == 200 && answer.contains("\"work\""), "{status} {answer}");
+    server.signal("TERM");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+}
+
+#[test]
+fn io_uring_asked_for_by_name_and_refused_ends_with_1_and_the_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let output = run_to_end(&mut confined(data.path(), &["-runtime=uring"]));
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for words in ["io_uring_setup: Operation not permitted", "seccomp"] {
+        assert!(stderr.contains(words), "{stderr}");
+    }
+}
+
+#[test]
+fn the_runtime_is_named_in_the_log_and_the_metrics() {
+    let named = std::env::var("PYRITE_RUNTIME").unwrap_or_default();
+    for runtime in ["uring", "portable"] {
+        if runtime == "uring" && named == "portable" {
+            continue; // it may not be had here
+        }
+        let data = tempfile::tempdir().unwrap();
+        let flag = format!("-runtime={runtime}");
+        let mut child = pyrite(data.path(), &[&flag]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(line.contains("msg=starting") && line.contains(&flag[1..]), "{line}");
+        let server = Server::start(data.path(), &[&flag]);
+        let metric = format!("pyrite_runtime{{backend=\"{runtime}\"}} 1\n");
+        assert!(server.get("/metrics").1.contains(&metric), "{runtime}");
+    }
 }

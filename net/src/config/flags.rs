@@ -191,7 +191,7 @@ pub static FLAGS: &[Flag] = &[
                 ("portable", RuntimeKind::Portable),
             ]
         ),
-        "How shards run: uring (io_uring), or auto for whatever the system allows. portable (without io_uring) is not built yet."
+        "How shards run: uring (io_uring), portable (epoll, and a thread for files per shard), or auto for uring where it can be used, else portable with a warning."
     ),
     flag!(
         "server.graceful-shutdown-timeout",

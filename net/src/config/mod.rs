@@ -51,11 +51,11 @@ pub struct Config {
 /// How shards run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeKind {
-    /// io_uring where it is allowed.
+    /// io_uring where it can be used, else portable.
     Auto,
     /// io_uring.
     Uring,
-    /// Without io_uring; not built yet.
+    /// epoll, and a thread for files per shard.
     Portable,
 }
 
@@ -153,11 +153,6 @@ impl Config {
         if self.storage_backend != "filesystem" {
             let reason = "only the backend filesystem is built so far";
             return refused("storage.backend", &self.storage_backend, reason);
-        }
-        if self.runtime == RuntimeKind::Portable {
-            let reason =
-                "the portable runtime is not built yet, io_uring is needed (auto or uring)";
-            return refused("runtime", "portable", reason);
         }
         if let Err(reason) = self.wal.check() {
             return refused("wal.segment-bytes", &self.wal.segment_bytes.to_string(), &reason);

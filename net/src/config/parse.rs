@@ -173,10 +173,6 @@ mod tests {
                 "-storage.backend=s3",
                 "-storage.backend=s3: only the backend filesystem is built so far",
             ),
-            (
-                "-runtime=portable",
-                "-runtime=portable: the portable runtime is not built yet, io_uring is needed (auto or uring)",
-            ),
             ("-shards=2000", "-shards=2000: at most 1024 shards"),
         ];
         for (arg, text) in cases {

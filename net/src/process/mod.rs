@@ -1,7 +1,7 @@
 //! A process from its start to its end: everything that shards share, their start, the order in which they stop.
 //!
 //! ```text
-//! main thread: lock data ─► probe io_uring ─► address ─► shards ─► wait for a signal ─► Drain to all ─► Close to all ─► join
+//! main thread: lock data ─► choose a runtime ─► address ─► shards ─► wait for a signal ─► Drain to all ─► Close to all ─► join
 //! ```
 //! Stopping has two steps, because requests of one shard need the others: every shard drains (answers what is under way,
 //! takes nothing new), and only when all have drained, or their time is up, does any close its log. The process ends within
@@ -9,6 +9,7 @@
 //! What a shard does is in `shard_main`; nothing else here runs on a shard.
 
 mod address;
+mod backend;
 mod shard_main;
 mod signals;
 
@@ -22,6 +23,7 @@ use engine::route::ShardId;
 use futures_channel::oneshot;
 use ulid::Ulid;
 
+use self::backend::Backend;
 use crate::budget::Budget;
 use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
@@ -29,8 +31,9 @@ use crate::mesh::{self, Envelope, Inbox};
 use crate::readiness::Readiness;
 use crate::runtime::cpu_plan::{Cpus, Seat};
 use crate::runtime::host::{self, HostRuntime, ShardThread};
+use crate::runtime::portable::Portable;
 use crate::runtime::probe;
-use crate::runtime::uring::Uring;
+use crate::runtime::uring::{self, Uring};
 use crate::runtime::watchdog::{Pulse, Watchdog};
 use crate::telemetry::log;
 
@@ -164,6 +167,9 @@ pub fn run(config: Config) -> u8 {
 fn abort_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
+        if thread.name().is_some_and(uring::is_trial) {
+            return; // who waits for the trial says that it failed
+        }
         let backtrace = std::backtrace::Backtrace::capture();
         tracing::error!(thread = thread.name().unwrap_or("unnamed"), %backtrace, "{panic}");
         log::flush(LOG_PATIENCE);
@@ -175,9 +181,9 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
     config.check()?;
     // Leaked: a shard that is stuck may still append after this has returned, so the lock lasts to the process's very end.
     let data_dir: &DataDir = Box::leak(Box::new(DataDir::open(&config.data_path)?));
-    probe::io_uring()?;
     let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
     host::prepare_data_dir(data_dir.path()).map_err(io("writing to the data directory"))?;
+    let backend = backend::choose(config.runtime, data_dir.path())?;
     let cpus = Cpus::of_this_process().map_err(io("asking for the CPUs of this process"))?;
     let shards_count = if config.shards == 0 { cpus.shards_default() } else { config.shards };
     let memory_limit = match config.memory_limit_bytes {
@@ -201,7 +207,10 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
         %run,
         shards = shards_count,
         cpus = cpus.budget,
-        runtime = Uring::NAME,
+        runtime = match backend {
+            Backend::Uring => Uring::NAME,
+            Backend::Portable => Portable::NAME,
+        },
         memory_limit,
         open_files,
         "starting"
@@ -209,7 +218,11 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
     let seats = cpus.seats(shards_count);
     let limits = Arc::new(config.limits.clone());
     let settings = Settings { config: Arc::new(config), limits, run, listen, memory_limit };
-    let mut shards = Shards::start::<Uring>(seats, &settings, data_dir.path(), &events_in)?;
+    let start = match backend {
+        Backend::Uring => Shards::start::<Uring>,
+        Backend::Portable => Shards::start::<Portable>,
+    };
+    let mut shards = start(seats, &settings, data_dir.path(), &events_in)?;
     shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
 }
 

@@ -216,7 +216,7 @@ impl<R: HostRuntime> Api for ShardApi<R> {
     }
 
     async fn metrics(&self) -> String {
-        let own = metrics::process_samples(self.memory_limit_bytes);
+        let own = metrics::process_samples(self.memory_limit_bytes, R::NAME);
         metrics::text(&self.rt, self.shard.mesh(), own).await
     }
 }

@@ -24,11 +24,27 @@ pub const HEARTBEAT: Duration = Duration::from_millis(5);
 /// Half of what a poll may take: a step between two calls may take the other half.
 pub(super) const POLL_AGE_MAX: Duration = Duration::from_millis(1);
 
+/// Shares of the classes, in the order of [`Class::ALL`]. They are relative and cooperative: they decide which class runs next,
+/// nothing stops one that does not yield.
+pub(super) const CLASS_SHARES: [u64; 4] = [
+    // Rpc: others wait for replies and acknowledgements that pass through here; polls are short, so the largest share costs nothing.
+    1000,
+    // Ingest: pushes are answered after their decode and the log: twice the queries' share keeps agents from timing out under reads.
+    600, // Query: people wait for them, but for seconds rather than milliseconds.
+    300,
+    // Background: a tenth of the largest: recovery and zeroing always progress, and never set the pace.
+    100,
+];
+
 /// File in the data directory that is there to be read; never empty.
 pub const PROBE_FILE: &str = "io-probe";
 
 /// Random bytes fetched from the kernel at a time: one system call for 32 words.
 const RANDOM_BYTES: usize = 256;
+
+/// Bytes of one write or read of a file. Copying a MiB takes about 0.1 ms, so a poll stays short; larger ones gain nothing
+/// (1 MiB reaches the device's bandwidth).
+pub(super) const TRANSFER_BYTES_MAX: usize = 1 << 20;
 
 /// A runtime that serves clients: one thread of this machine a shard, sockets that hyper can use, polls that are timed.
 pub trait HostRuntime: Runtime<Conn: hyper::rt::Read + hyper::rt::Write + Unpin> {
@@ -47,6 +63,9 @@ pub trait HostRuntime: Runtime<Conn: hyper::rt::Read + hyper::rt::Write + Unpin>
 
     /// Poll times of a class on this shard.
     fn poll_times(&self, class: Class) -> &PollTimes;
+
+    /// Operations of this shard that wait for its disk thread or run there; `None` where there is no such thread.
+    fn disk_operations(&self) -> Option<usize>;
 }
 
 /// What makes a shard's thread.

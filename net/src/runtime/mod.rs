@@ -6,10 +6,13 @@
 //! Not here: messages between shards ([`crate::mesh`], the same on every backend), HTTP (`http`, generic over the stream).
 
 pub mod cpu_plan;
+mod directory;
 pub mod host;
 pub mod polls;
+pub mod portable;
 pub mod probe;
 pub mod sim;
+mod socket;
 pub mod uring;
 pub mod watchdog;
 

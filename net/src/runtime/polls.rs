@@ -85,17 +85,23 @@ pub(super) fn poll_age() -> Duration {
     POLL_BEGAN.get().map_or(Duration::ZERO, |began| began.elapsed())
 }
 
+/// Polls a spawned task, counts the poll and returns how long it took.
+pub(super) fn timed<T>(times: &PollTimes, poll: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    POLL_BEGAN.set(Some(began));
+    let polled = poll();
+    POLL_BEGAN.set(None);
+    let took = began.elapsed();
+    times.record(took);
+    (polled, took)
+}
+
 impl<F: Future<Output = ()>> Future for Timed<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        let began = Instant::now();
-        POLL_BEGAN.set(Some(began));
-        let polled = this.task.poll(cx);
-        POLL_BEGAN.set(None);
-        this.times[*this.class].record(began.elapsed());
-        polled
+        timed(&this.times[*this.class], || this.task.poll(cx)).0
     }
 }
 

@@ -46,6 +46,14 @@ pub enum Unavailable {
         /// Hard limit, bytes.
         hard_limit: u64,
     },
+    /// Rings can be made, and the data directory cannot be written through them.
+    #[error(
+        "io_uring failed a trial in the data directory: {source}; -runtime=uring does without the trial"
+    )]
+    Trial {
+        /// What failed.
+        source: io::Error,
+    },
 }
 
 /// Checks that rings can be made, and raises the soft limit on lockable memory to the hard one (glommio registers its

@@ -76,6 +76,8 @@ macro_rules! metric {
 pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
         "Bytes accounted against the memory limit, by what holds them."),
+    metric!(Gauge "pyrite_disk_operations" { "shard" }
+        "Operations on files that wait for the shard's disk thread or run there; the portable runtime only."),
     metric!(Counter "pyrite_http_connections_refused_total" {}
         "HTTP connections closed at once because their shard had as many as it may."),
     metric!(Counter "pyrite_http_connections_total" {}
@@ -102,6 +104,8 @@ pub static METRICS: &[Metric] = &[
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }
         "Questions of the shard's clients that wait for parts of all shards."),
+    metric!(Gauge "pyrite_runtime" { "backend" }
+        "1, labelled with the runtime the shards run on: uring or portable."),
     metric!(Gauge "pyrite_selects" { "shard" }
         "Reads that the shard works on."),
     metric!(Counter "pyrite_shard_kicks_total" { "shard" }
@@ -187,10 +191,11 @@ async fn gather<C: Clock>(clock: &C, mesh: &Mesh) -> Vec<MetricSample> {
 }
 
 /// Samples of the process as a whole; whoever answers `/metrics` adds them once.
-pub fn process_samples(memory_limit_bytes: u64) -> Vec<MetricSample> {
+pub fn process_samples(memory_limit_bytes: u64, runtime: &str) -> Vec<MetricSample> {
     let sample = |name, labels, value| MetricSample { name, labels, value };
     vec![
         sample("pyrite_memory_limit_bytes", Vec::new(), memory_limit_bytes as f64),
+        sample("pyrite_runtime", vec![("backend", runtime.to_owned())], 1.0),
         sample("pyrite_log_lines_dropped_total", Vec::new(), super::log::lines_dropped() as f64),
         sample(
             "pyroscope_build_info",
@@ -217,6 +222,8 @@ pub fn runtime_samples<R: HostRuntime>(
         of_shard("pyrite_shard_stalls_total", pulse.stalls() as f64),
         of_shard("pyrite_shard_kicks_total", pulse.kicks() as f64),
     ];
+    let disk_operations = runtime.disk_operations();
+    samples.extend(disk_operations.map(|count| of_shard("pyrite_disk_operations", count as f64)));
     for class in Class::ALL {
         let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
         let times = runtime.poll_times(class);
@@ -408,7 +415,7 @@ mod tests {
 
     #[test]
     fn the_process_s_samples_are_in_the_table_with_their_labels() {
-        for sample in process_samples(1) {
+        for sample in process_samples(1, "uring") {
             let metric = metric_of(sample.name).unwrap();
             let names: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, metric.labels, "{}", sample.name);

@@ -2,18 +2,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use glommio::executor;
 use glommio::io::{DmaFile, OpenOptions};
 
 use super::Uring;
-use crate::runtime::host::PROBE_FILE;
+use crate::runtime::directory;
+use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
 use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open};
-
-/// Bytes copied into one device buffer at a time. Copying a MiB takes about 0.1 ms, so a poll stays short; larger writes gain
-/// nothing (1 MiB reaches the device's bandwidth).
-const TRANSFER_BYTES_MAX: usize = 1 << 20;
 
 /// Makes glommio find out about polled I/O on a file that has something to read. The answer is kept per thread and device.
 pub(super) async fn settle_polled_io(data_path: &Path) -> io::Result<()> {
@@ -108,13 +105,7 @@ impl File for UringFile {
 
 impl Uring {
     fn resolve(&self, path: &str) -> PathBuf {
-        let path = Path::new(path);
-        assert!(
-            path.components().all(|part| matches!(part, Component::Normal(_))),
-            "{} would leave the data directory",
-            path.display()
-        );
-        self.0.data_path.join(path)
+        directory::resolve(&self.0.data_path, path)
     }
 
     /// Runs what blocks on the executor's blocking thread.
@@ -145,12 +136,12 @@ impl Disk for Uring {
     async fn create_dir_all(&self, path: &str) -> io::Result<()> {
         let root = self.0.data_path.clone();
         let full = self.resolve(path);
-        self.blocking(move || create_durably(&root, &full)).await
+        self.blocking(move || directory::create_durably(&root, &full)).await
     }
 
     async fn list(&self, path: &str) -> io::Result<Vec<String>> {
         let full = self.resolve(path);
-        self.blocking(move || names(&full)).await
+        self.blocking(move || directory::names(&full)).await
     }
 
     async fn sync_dir(&self, path: &str) -> io::Result<()> {
@@ -172,41 +163,4 @@ impl Disk for Uring {
         let (from, to) = (self.resolve(from), self.resolve(to));
         self.blocking(move || std::fs::rename(from, to)).await
     }
-}
-
-/// Makes every missing directory between `root` and `path`, and each one's entry in its parent durable.
-fn create_durably(root: &Path, path: &Path) -> io::Result<()> {
-    if path == root {
-        return Ok(());
-    }
-    let parent = path.parent().expect("a path below the data directory has a parent");
-    create_durably(root, parent)?;
-    match std::fs::create_dir(path) {
-        Ok(()) => std::fs::File::open(parent)?.sync_all(),
-        // The entry may be there and not yet durable when an earlier run was cut off just here.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
-            std::fs::File::open(parent)?.sync_all()
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn names(path: &Path) -> io::Result<Vec<String>> {
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name().into_string().map_err(|name| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} is no UTF-8 file name", name.display()),
-            )
-        })?;
-        names.push(name);
-    }
-    names.sort_unstable();
-    Ok(names)
 }

@@ -1,6 +1,6 @@
 //! The production runtime: one glommio executor per shard, io_uring below it. Nothing else in the project names glommio.
 //!
-//! Guards against what is known of glommio 0.9 (each was reproduced; `net/tests/uring.rs` keeps the ones that can be tested):
+//! Guards against what is known of glommio 0.9 (each was reproduced; `net/tests/host` keeps the ones that can be tested):
 //! - It can park for good with runnable tasks when its preempt timer fires between arming and the first task: a heartbeat
 //!   timer of [`HEARTBEAT`] bounds the stall unless the heartbeat is the runnable task, then `runtime::watchdog` ends it from
 //!   outside; no class's timer is below 1 ms. Before the first task has run there is neither: [`PREEMPT_TIMER`] is out of reach
@@ -19,6 +19,7 @@ mod disk;
 mod executor;
 mod net;
 mod stream;
+mod trial;
 
 use std::future::Future;
 use std::io;
@@ -31,8 +32,11 @@ use glommio::{Latency, Shares, TaskQueueHandle, executor};
 pub use disk::UringFile;
 pub use net::UringListener;
 pub use stream::UringStream;
+pub use trial::{is_trial, try_out};
 
-use super::host::{self, HEARTBEAT, HostRuntime, POLL_AGE_MAX, Random, ShardHandle, ShardThread};
+use super::host::{
+    self, CLASS_SHARES, HEARTBEAT, HostRuntime, POLL_AGE_MAX, Random, ShardHandle, ShardThread,
+};
 use super::polls::{self, PollTimes};
 use super::watchdog::Pulse;
 use super::{Class, Clock, Rand, Spawn};
@@ -42,26 +46,14 @@ use stream::ReadScratch;
 /// else. At 1 ms one start in some hundred parked for good on a loaded machine.
 pub const PREEMPT_TIMER: Duration = Duration::from_secs(10);
 
-/// Scheduling of one class. Shares are relative and cooperative: they decide which class runs next, nothing stops one that
-/// does not yield.
-struct ClassQueue {
-    class: Class,
-    shares: usize,
-    latency: Duration,
-}
-
-/// A class's latency is also the preempt timer when only that class has runnable tasks: how long a message from another
-/// shard can wait, and how long `yield_if_needed` lets a task go on. So none is above the 2 ms of a poll. Nor below 1 ms: there
-/// the parking bug is met within seconds.
-const CLASS_QUEUES: [ClassQueue; 4] = [
-    // Others wait for replies and acknowledgements that pass through here; polls are short, so the largest share costs nothing.
-    ClassQueue { class: Class::Rpc, shares: 1000, latency: Duration::from_millis(1) },
-    // Pushes are answered after their decode and the log: twice the queries' share keeps agents from timing out under reads.
-    ClassQueue { class: Class::Ingest, shares: 600, latency: Duration::from_millis(2) },
-    // People wait for queries, but for seconds rather than milliseconds.
-    ClassQueue { class: Class::Query, shares: 300, latency: Duration::from_millis(2) },
-    // A tenth of the largest: recovery and zeroing always progress, and never set the pace.
-    ClassQueue { class: Class::Background, shares: 100, latency: Duration::from_millis(2) },
+/// Latencies of the classes, in the order of [`Class::ALL`]. A class's latency is also the preempt timer when only that class has
+/// runnable tasks: how long a message from another shard can wait, and how long `yield_if_needed` lets a task go on. So none is
+/// above the 2 ms of a poll. Nor below 1 ms: there the parking bug is met within seconds.
+const CLASS_LATENCIES: [Duration; 4] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(2),
+    Duration::from_millis(2),
 ];
 
 /// The runtime of the shard whose thread it was made on.
@@ -88,11 +80,11 @@ impl std::fmt::Debug for Uring {
 impl Uring {
     /// Makes the runtime of the executor that runs the caller: its classes, the guard against false polled I/O, the heartbeat.
     async fn enter(data_path: &Path, pulse: Pulse) -> io::Result<Self> {
-        let queues = CLASS_QUEUES.map(|queue| {
+        let queues = Class::ALL.map(|class| {
             executor().create_task_queue(
-                Shares::Static(queue.shares),
-                Latency::Matters(queue.latency),
-                queue.class.as_str(),
+                Shares::Static(CLASS_SHARES[class as usize] as usize),
+                Latency::Matters(CLASS_LATENCIES[class as usize]),
+                class.as_str(),
             )
         });
         let runtime = Self(Rc::new(Handle {
@@ -126,6 +118,10 @@ impl HostRuntime for Uring {
 
     fn poll_times(&self, class: Class) -> &PollTimes {
         &self.0.poll_times[class as usize]
+    }
+
+    fn disk_operations(&self) -> Option<usize> {
+        None
     }
 }
 

@@ -5,14 +5,11 @@ use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 
 use glommio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Uring;
 use super::stream::UringStream;
+use crate::runtime::socket::listening_socket;
 use crate::runtime::{Listener, Net};
-
-/// Connections that wait for `accept` on one shard; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 1024;
 
 /// A listening socket of one shard.
 #[derive(Debug)]
@@ -48,15 +45,4 @@ impl Net for Uring {
         let listener = unsafe { TcpListener::from_raw_fd(socket) };
         Ok(UringListener { listener, runtime: self.clone() })
     }
-}
-
-/// glommio's own `bind` leaves `SO_REUSEADDR` out: a restarted process then finds its port taken by connections of its
-/// predecessor that the kernel still keeps in `TIME_WAIT`.
-fn listening_socket(on: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(on), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&on.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket)
 }

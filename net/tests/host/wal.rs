@@ -1,13 +1,10 @@
 //! The log's driver on this machine's kernel and disk: what the simulator holds to the laws, held to reality.
 //!
-//! `cargo test -p net --profile sim --test wal_uring -- --nocapture` prints the rates it saw; none is checked.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+//! `cargo test -p net --profile sim --test host writers -- --nocapture` prints the rates it saw; none is checked.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::sync::Arc;
 
 use engine::labels::LabelSet;
 use engine::profile::{Admission, Outcome, PIPELINE_VERSION};
@@ -15,47 +12,19 @@ use engine::route::ShardId;
 use engine::tenant::{PartitionKey, TenantId};
 use engine::wal::{Record, RecordRef};
 use futures_channel::oneshot;
-use net::runtime::cpu_plan::{Cpus, Seat};
-use net::runtime::host::{self, HostRuntime as _, ShardThread};
-use net::runtime::uring::Uring;
-use net::runtime::watchdog::Pulse;
-use net::runtime::{Class, Clock as _, Disk as _, Spawn as _, probe};
+use net::runtime::Class;
 use net::wal::recovery::{Owners, Progress, Share, recover};
 use net::wal::{Log, Settings};
 use proto::rpc::Failure;
 use proto::rpc::append::{ReplayReply, ReplayRequest};
 
+use crate::worker::{Tested, on_its_own};
+
 const RUN: u128 = 0x0193_5a7b_0000_0000_0000_0000_0000_0001;
 const PROFILE_BYTES: usize = 50_000;
 
-/// Runs `job` on one executor of its own and returns what it returned.
-fn on_uring<T, F, Fut>(job: F) -> T
-where
-    T: Send + 'static,
-    F: FnOnce(Uring) -> Fut + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-{
-    if let Err(reason) = probe::io_uring() {
-        panic!("no ring can be opened, and this test does not skip: {reason}");
-    }
-    // Beside the test binary: that is a disk, where /tmp may be memory.
-    let beside = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let directory = tempfile::tempdir_in(beside).unwrap();
-    host::prepare_data_dir(directory.path()).unwrap();
-    let seat = Seat::Fenced(Cpus::of_this_process().unwrap().allowed);
-    let data_path = directory.path().to_owned();
-    let shard = ShardThread { id: ShardId(0), seat, data_path, pulse: Pulse::default() };
-    let (done, result) = mpsc::channel();
-    let handle = Uring::spawn_shard(shard, move |rt| async move {
-        done.send(job(rt).await).unwrap();
-    });
-    let result = result.recv_timeout(Duration::from_mins(2)).expect("the job ended");
-    handle.unwrap().join().unwrap();
-    result
-}
-
 /// One writer: appends, waits for the sync, again.
-async fn write(log: Log<Uring>, writer: u64, appends: u64) {
+async fn write<R: Tested>(log: Log<R>, writer: u64, appends: u64) {
     let partition = PartitionKey {
         tenant: TenantId::anonymous(),
         service_name: Arc::from(format!("service-{writer}")),
@@ -112,9 +81,8 @@ impl Owners for Counted {
     }
 }
 
-#[test]
-fn many_writers_share_syncs_and_everything_is_replayed() {
-    let told = on_uring(|rt| async move {
+pub(crate) fn many_writers_share_syncs_and_everything_is_replayed<R: Tested>() {
+    let told = on_its_own(|rt: R| async move {
         let mut told = Vec::new();
         for (run, writers, appends) in [(RUN, 1u64, 200u64), (RUN + 1, 8, 100), (RUN + 2, 64, 40)] {
             let settings = Settings { segment_bytes: 16 << 20, ..Settings::default() };
@@ -168,11 +136,11 @@ fn many_writers_share_syncs_and_everything_is_replayed() {
         told
     });
     for line in told {
-        println!("{line}");
+        println!("{}: {line}", R::NAME);
     }
 }
 
-async fn remove_logs(rt: &Uring) {
+async fn remove_logs<R: Tested>(rt: &R) {
     for run in rt.list("wal").await.unwrap() {
         let log = format!("wal/{run}/0");
         for segment in rt.list(&log).await.unwrap() {

@@ -1,117 +1,33 @@
-//! The uring runtime on this machine's kernel. Where no ring can be opened these tests fail and say why: they never skip.
+//! What every runtime of a real machine must do, beyond what the simulator can be asked: threads, clocks, kernels.
 //!
-//! glommio leaks an eventfd per executor, so the tests share two executors that live as long as the test binary.
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
-#[path = "runtime/suite.rs"]
-mod suite;
+//! Each law is a function over the runtime; `main.rs` makes a test of it for each.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use engine::route::ShardId;
-use futures_channel::mpsc as async_mpsc;
-use futures_util::StreamExt as _;
-use net::runtime::cpu_plan::{Cpus, Seat};
-use net::runtime::host::{self, HostRuntime as _, ShardThread};
-use net::runtime::uring::Uring;
 use net::runtime::watchdog::{Pulse, Watchdog};
-use net::runtime::{
-    AlignedBytes, Class, Clock as _, Conn as _, DISK_ALIGN, Disk as _, File as _, Listener as _,
-    Net as _, Open, Rand as _, Spawn as _, probe,
-};
+use net::runtime::{AlignedBytes, Class, Conn as _, DISK_ALIGN, File as _, Listener as _, Open};
 
-type Job = Box<dyn FnOnce(Uring) -> Pin<Box<dyn Future<Output = ()>>> + Send>;
+use crate::suite;
+use crate::worker::{Tested, on};
 
-/// A shard that runs what it is sent.
-struct Worker {
-    jobs: Mutex<async_mpsc::UnboundedSender<Job>>,
-    pulse: Pulse,
-}
-
-/// Two shards: the second one is for what needs a foreign thread or a busy shard.
-fn workers() -> &'static [Worker; 2] {
-    static WORKERS: OnceLock<([Worker; 2], Watchdog)> = OnceLock::new();
-    let (workers, _) = WORKERS.get_or_init(|| {
-        if let Err(reason) = probe::io_uring() {
-            panic!("no ring can be opened, and these tests do not skip: {reason}");
-        }
-        let data_path = data_path();
-        host::prepare_data_dir(&data_path).expect("a writable target directory");
-        let workers = [0, 1].map(|shard| start(ShardId(shard), data_path.clone()));
-        let pulses = workers.iter().map(|worker| worker.pulse.clone()).collect();
-        (workers, Watchdog::start(pulses).expect("a thread can be started"))
-    });
-    workers
-}
-
-fn data_path() -> PathBuf {
-    static PATH: OnceLock<tempfile::TempDir> = OnceLock::new();
-    // Beside the test binary: that is a disk, where /tmp may be memory.
-    PATH.get_or_init(|| {
-        tempfile::tempdir_in(std::env::current_exe().unwrap().parent().unwrap()).unwrap()
-    })
-    .path()
-    .to_owned()
-}
-
-fn start(id: ShardId, data_path: PathBuf) -> Worker {
-    let (jobs, mut inbox) = async_mpsc::unbounded::<Job>();
-    let pulse = Pulse::default();
-    let shard = ShardThread { id, seat: Seat::Fenced(allowed()), data_path, pulse: pulse.clone() };
-    let handle = Uring::spawn_shard(shard, move |runtime| async move {
-        while let Some(job) = inbox.next().await {
-            let future = job(runtime.clone());
-            runtime.spawn(Class::Rpc, future);
-        }
-    })
-    .unwrap();
-    drop(handle); // it runs until the process ends
-    Worker { jobs: Mutex::new(jobs), pulse }
-}
-
-fn allowed() -> Vec<usize> {
-    Cpus::of_this_process().unwrap().allowed
-}
-
-/// Runs a job on a shard and returns what it returned.
-fn on<T, F, Fut>(worker: &Worker, job: F) -> T
-where
-    T: Send + 'static,
-    F: FnOnce(Uring) -> Fut + Send + 'static,
-    Fut: Future<Output = T> + 'static,
-{
-    let (done, result) = mpsc::channel();
-    let job: Job = Box::new(move |runtime| {
-        let future = job(runtime);
-        Box::pin(async move { done.send(future.await).unwrap() })
-    });
-    worker.jobs.lock().unwrap().unbounded_send(job).unwrap();
-    result.recv_timeout(Duration::from_mins(1)).expect("the job ended (a panic or a hang if not)")
-}
-
-#[test]
-fn every_law_of_the_runtime_traits_holds() {
-    on(&workers()[0], |rt| async move {
+/// The suite that the simulator passes, too.
+pub(crate) fn every_law_of_the_runtime_traits_holds<R: Tested>() {
+    on(&R::workers()[0], |rt| async move {
         suite::check(rt, "suite", SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await;
     });
 }
 
-#[test]
-fn a_freshly_written_file_reads_back_as_written() {
+pub(crate) fn a_freshly_written_file_reads_back_as_written<R: Tested>() {
     // glommio's probe for polled I/O, led astray by an empty first file, fails exactly this with EOPNOTSUPP.
     let bytes: Vec<u8> = (0..3 * DISK_ALIGN).map(|i| (i % 251) as u8).collect();
     let written = bytes.clone();
-    let (read, len, tail) = on(&workers()[0], move |rt| async move {
+    let (read, len, tail) = on(&R::workers()[0], move |rt| async move {
         rt.create_dir_all("fresh/deep").await.unwrap();
         let file = rt.open("fresh/deep/a", Open::New).await.unwrap();
         file.write_at(AlignedBytes::padded(written), 0).await.unwrap();
@@ -127,9 +43,8 @@ fn a_freshly_written_file_reads_back_as_written() {
     assert!(tail == bytes[2 * DISK_ALIGN + 5..], "a read ends at the end of the file");
 }
 
-#[test]
-fn allocated_space_reads_as_zero_and_truncation_shortens() {
-    let (zeros, len_allocated, len_cut) = on(&workers()[0], |rt| async move {
+pub(crate) fn allocated_space_reads_as_zero_and_truncation_shortens<R: Tested>() {
+    let (zeros, len_allocated, len_cut) = on(&R::workers()[0], |rt| async move {
         let file = rt.open("allocated", Open::New).await.unwrap();
         file.allocate(8 << 20).await.unwrap();
         let zeros = file.read_at(4 << 20, 2 << 20).await.unwrap();
@@ -142,9 +57,8 @@ fn allocated_space_reads_as_zero_and_truncation_shortens() {
     assert_eq!((len_allocated, len_cut), (8 << 20, DISK_ALIGN as u64));
 }
 
-#[test]
-fn a_write_larger_than_one_transfer_is_whole() {
-    let same = on(&workers()[0], |rt| async move {
+pub(crate) fn a_write_larger_than_one_transfer_is_whole<R: Tested>() {
+    let same = on(&R::workers()[0], |rt| async move {
         let bytes: Vec<u8> = (0..5 << 20_u32).map(|i: u32| (i >> 7) as u8).collect();
         let file = rt.open("large", Open::New).await.unwrap();
         file.write_at(AlignedBytes::padded(bytes.clone()), DISK_ALIGN as u64).await.unwrap();
@@ -153,9 +67,8 @@ fn a_write_larger_than_one_transfer_is_whole() {
     assert!(same);
 }
 
-#[test]
-fn names_appear_move_and_vanish() {
-    on(&workers()[0], |rt| async move {
+pub(crate) fn names_appear_move_and_vanish<R: Tested>() {
+    on(&R::workers()[0], |rt| async move {
         assert_eq!(rt.list("names").await.unwrap(), Vec::<String>::new(), "absent has none");
         rt.create_dir_all("names").await.unwrap();
         for name in ["b", "a"] {
@@ -177,9 +90,8 @@ fn names_appear_move_and_vanish() {
     });
 }
 
-#[test]
-fn several_listeners_share_an_address_and_echo() {
-    let echoed = on(&workers()[0], |rt| async move {
+pub(crate) fn several_listeners_share_an_address_and_echo<R: Tested>() {
+    let echoed = on(&R::workers()[0], |rt| async move {
         let first = rt.listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let address = first.local_addr().unwrap();
         let second = rt.listen(address).unwrap();
@@ -213,10 +125,9 @@ fn several_listeners_share_an_address_and_echo() {
     assert!(echoed);
 }
 
-#[test]
-fn a_spawned_task_is_not_polled_inside_the_call() {
+pub(crate) fn a_spawned_task_is_not_polled_inside_the_call<R: Tested>() {
     // glommio's own spawn_local does, which breaks borrows that are held over the call.
-    let polled_inside = on(&workers()[0], |rt| async move {
+    let polled_inside = on(&R::workers()[0], |rt| async move {
         let polled = Rc::new(Cell::new(false));
         let flag = Rc::clone(&polled);
         rt.spawn(Class::Rpc, async move { flag.set(true) });
@@ -229,9 +140,8 @@ fn a_spawned_task_is_not_polled_inside_the_call() {
     assert!(!polled_inside);
 }
 
-#[test]
-fn sleep_takes_its_time_and_the_clocks_run() {
-    let (slept_ns, unix_ms, words) = on(&workers()[0], |rt| async move {
+pub(crate) fn sleep_takes_its_time_and_the_clocks_run<R: Tested>() {
+    let (slept_ns, unix_ms, words) = on(&R::workers()[0], |rt| async move {
         let began = rt.now_ns();
         rt.sleep(Duration::from_millis(20)).await;
         (rt.now_ns() - began, rt.unix_ms(), [rt.next_u64(), rt.next_u64()])
@@ -244,9 +154,8 @@ fn sleep_takes_its_time_and_the_clocks_run() {
 /// Most that a busy shard may take to hear a message, with room for a loaded machine: glommio's defaults take 200 ms.
 const HEARD_MAX: Duration = Duration::from_millis(100);
 
-#[test]
-fn a_busy_shard_hears_other_threads_whatever_class_is_busy() {
-    let busy = &workers()[1];
+pub(crate) fn a_busy_shard_hears_other_threads_whatever_class_is_busy<R: Tested>() {
+    let busy = &R::workers()[1];
     for class in Class::ALL {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -280,9 +189,8 @@ fn a_busy_shard_hears_other_threads_whatever_class_is_busy() {
     println!("longest polls by class: {longest:?}");
 }
 
-#[test]
-fn a_long_pass_gives_way_to_a_class_before_it() {
-    let waited = on(&workers()[1], |rt| async move {
+pub(crate) fn a_long_pass_gives_way_to_a_class_before_it<R: Tested>() {
+    let waited = on(&R::workers()[1], |rt| async move {
         let done = Rc::new(Cell::new(false));
         let (pass_rt, pass_done) = (rt.clone(), Rc::clone(&done));
         rt.spawn(Class::Background, async move {
@@ -304,9 +212,8 @@ fn a_long_pass_gives_way_to_a_class_before_it() {
     assert!(waited < HEARD_MAX, "a sleep of 1 ms took {waited:?}");
 }
 
-#[test]
-fn an_idle_shard_keeps_beating() {
-    let pulse = &workers()[0].pulse;
+pub(crate) fn an_idle_shard_keeps_beating<R: Tested>() {
+    let pulse = &R::workers()[0].pulse;
     let before = pulse.beats();
     std::thread::sleep(Duration::from_millis(300));
     let beats = pulse.beats() - before;
