@@ -368,15 +368,20 @@ fn confined(data: &Path, flags: &[&str]) -> Command {
     command
 }
 
-#[test]
-fn where_io_uring_is_refused_the_server_says_so_and_serves() {
-    let data = tempfile::tempdir().unwrap();
-    let mut command = confined(data.path(), &["-runtime=auto"]);
+/// The first line that a process logs; the process is killed then.
+fn first_line(command: &mut Command) -> String {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
+    line
+}
+
+#[test]
+fn where_io_uring_is_refused_the_server_says_so_and_serves() {
+    let data = tempfile::tempdir().unwrap();
+    let line = first_line(&mut confined(data.path(), &["-runtime=auto"]));
     for words in ["level=warn", "portable", "Operation not permitted", "seccomp"] {
         assert!(line.contains(words), "one line says {words}: {line}");
     }
@@ -389,6 +394,34 @@ fn where_io_uring_is_refused_the_server_says_so_and_serves() {
     assert!(status == 200 && answer.contains("\"work\""), "{status} {answer}");
     server.signal("TERM");
     assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+}
+
+#[test]
+fn with_too_little_lockable_memory_the_server_says_so_and_serves() {
+    use std::os::unix::process::CommandExt as _;
+    let data = tempfile::tempdir().unwrap();
+    let short = |runtime: &str| {
+        let mut command = pyrite(data.path(), &[runtime]);
+        let limit = libc::rlimit { rlim_cur: 64 << 10, rlim_max: 64 << 10 };
+        // SAFETY: between fork and exec only a system call is made, which reads `limit`.
+        unsafe {
+            command.pre_exec(move || {
+                match libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        command
+    };
+    let line = first_line(&mut short("-runtime=auto"));
+    if !line.contains("io_uring_setup") {
+        for words in ["level=warn", "portable", "65536", "LimitMEMLOCK=infinity"] {
+            assert!(line.contains(words), "one line says {words}: {line}");
+        }
+    } // else there is no io_uring here at all
+    assert_eq!(run_to_end(&mut short("-runtime=uring")).status.code(), Some(1));
+    Server::started_by(&mut short("-runtime=auto")).wait_ready();
 }
 
 #[test]
@@ -411,11 +444,7 @@ fn the_runtime_is_named_in_the_log_and_the_metrics() {
         }
         let data = tempfile::tempdir().unwrap();
         let flag = format!("-runtime={runtime}");
-        let mut child = pyrite(data.path(), &[&flag]).stderr(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
+        let line = first_line(&mut pyrite(data.path(), &[&flag]));
         assert!(line.contains("msg=starting") && line.contains(&flag[1..]), "{line}");
         let server = Server::start(data.path(), &[&flag]);
         let metric = format!("pyrite_runtime{{backend=\"{runtime}\"}} 1\n");

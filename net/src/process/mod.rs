@@ -458,6 +458,9 @@ mod tests {
         if std::env::var_os(PANICS).is_some() {
             log::install(Config::default().log).unwrap();
             abort_on_panic();
+            let trial = std::thread::Builder::new().name("io-trial".to_owned());
+            let trial = trial.spawn(|| panic!("io_uring is not what it was thought to be"));
+            assert!(trial.unwrap().join().is_err(), "a failed trial ends its thread alone");
             let _ = std::thread::spawn(|| panic!("a law is broken")).join();
             unreachable!("the process has ended");
         }
@@ -470,5 +473,6 @@ mod tests {
         assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains("level=error") && stderr.contains("a law is broken"), "{stderr}");
+        assert!(!stderr.contains("thought to be"), "{stderr}");
     }
 }

@@ -178,6 +178,7 @@ class Server:
         flags = [
             "-target=all",
             f"-data.path={data}/data",
+            f"-runtime={os.environ.get('PYRITE_RUNTIME') or 'auto'}",
             "-server.http-listen-address=127.0.0.1",
             f"-server.http-listen-port={port}",
             # Captured requests are older than the hour that is taken by default, and so are the questions about them.
