@@ -3,6 +3,7 @@
 //! | module | contract |
 //! |---|---|
 //! | [`pprof`], [`push`], [`querier`], [`types`] | public; field numbers and JSON names are Pyroscope's |
+//! | [`health`] | public; gRPC's health checking protocol |
 //! | [`json`], [`procedure`], [`connect_error`] | public; Connect's rules |
 //! | [`rpc`] | ours alone; plain data between shards |
 //!
@@ -27,6 +28,7 @@ pub mod procedure;
 pub mod rpc;
 
 pub use generated::google::v1 as pprof;
+pub use generated::grpc::health::v1 as health;
 pub use generated::push::v1 as push;
 pub use generated::querier::v1 as querier;
 pub use generated::types::v1 as types;

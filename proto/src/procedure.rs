@@ -61,6 +61,12 @@ procedures! {
     AnalyzeQuery = "/querier.v1.QuerierService/AnalyzeQuery",
 }
 
+/// The state of the server. It belongs to no tenant and to every service.
+pub const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// The same, as a stream of its changes: the one procedure that is not unary.
+pub const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,15 +7,16 @@ use std::{env, fs};
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use proto::procedure::Procedure;
+use proto::procedure::{HEALTH_CHECK, HEALTH_WATCH, Procedure};
 
-const PROTOS: [&str; 4] = [
+const PROTOS: [&str; 5] = [
     "google/v1/profile.proto",
+    "grpc/health/v1/health.proto",
     "push/v1/push.proto",
     "querier/v1/querier.proto",
     "types/v1/types.proto",
 ];
-const PACKAGES: [&str; 4] = ["google.v1", "push.v1", "querier.v1", "types.v1"];
+const PACKAGES: [&str; 5] = ["google.v1", "grpc.health.v1", "push.v1", "querier.v1", "types.v1"];
 
 #[test]
 fn generated_code_is_what_the_proto_files_say() {
@@ -57,6 +58,7 @@ fn the_procedure_table_is_the_services_of_the_proto_files() {
         .collect();
     declared.sort();
     let mut known: Vec<_> = Procedure::ALL.iter().map(|p| p.path().to_owned()).collect();
+    known.extend([HEALTH_CHECK, HEALTH_WATCH].map(str::to_owned));
     known.sort();
     assert_eq!(known, declared);
 }

@@ -49,8 +49,8 @@ where
         let running = Running::begin(server.clone(), activity.clone());
         let server = server.clone();
         async move {
-            let reply = router::answer(&server, request).await;
-            drop(running);
+            let mut reply = router::answer(&server, request).await;
+            reply.body_mut().keep(running);
             Ok::<_, Infallible>(reply)
         }
     });

@@ -11,6 +11,7 @@ pub struct HttpCounters {
     connections: Cell<u64>,
     refused_connections: Cell<u64>,
     in_flight_requests: Cell<u64>,
+    health_watches: Cell<usize>,
     /// By route and status. Both come from this module's own tables, so the number of entries is bounded by them.
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
 }
@@ -28,7 +29,16 @@ impl HttpCounters {
         *self.requests.borrow_mut().entry((route, status)).or_insert(0) += 1;
     }
 
-    /// Requests from their head until their reply is made.
+    /// Health watches open now.
+    pub fn health_watches(&self) -> usize {
+        self.health_watches.get()
+    }
+
+    pub(super) fn set_health_watches(&self, count: usize) {
+        self.health_watches.set(count);
+    }
+
+    /// Requests from their head until their reply is made, or until it has ended if it is a stream.
     pub fn in_flight_requests(&self) -> u64 {
         self.in_flight_requests.get()
     }
@@ -49,6 +59,7 @@ impl HttpCounters {
             plain("pyrite_http_open_connections", open_connections as f64),
             plain("pyrite_http_connections_total", self.connections.get() as f64),
             plain("pyrite_http_connections_refused_total", self.refused_connections.get() as f64),
+            plain("pyrite_http_health_watches", self.health_watches.get() as f64),
             plain("pyrite_http_requests_in_flight", self.in_flight_requests.get() as f64),
         ];
         samples.extend(self.requests.borrow().iter().map(|((route, status), count)| {

@@ -1,12 +1,16 @@
 //! Replies: bodies, errors in both of Pyroscope's shapes, compression.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use futures_channel::mpsc;
+use futures_util::StreamExt as _;
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
@@ -47,13 +51,48 @@ pub(super) struct ReplyBody {
     /// Writes blocks as base64 when they go out.
     text: Option<TextWriter>,
     trailers: Option<HeaderMap>,
+    stream: Option<Stream>,
+}
+
+/// The rest of a body whose bytes are not known yet.
+struct Stream {
+    frames: mpsc::Receiver<StreamFrame>,
+    /// Goes with the body: what counts the request as running.
+    running: Option<Box<dyn Any>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").finish_non_exhaustive()
+    }
+}
+
+/// What a streaming body is made of.
+#[derive(Debug)]
+pub(super) enum StreamFrame {
+    /// Bytes.
+    Data(Bytes),
+    /// Trailers; nothing follows.
+    Trailers(HeaderMap),
 }
 
 impl ReplyBody {
     /// A body of blocks; `held` accounts them until the last one is sent.
     pub(super) fn of_blocks(blocks: Vec<Bytes>, held: Vec<Held>) -> Self {
         let bytes = blocks.iter().map(|block| block.len() as u64).sum();
-        Self { blocks: blocks.into(), bytes, held: Rc::new(held), text: None, trailers: None }
+        Self { blocks: blocks.into(), bytes, held: Rc::new(held), ..Self::default() }
+    }
+
+    /// A body that comes as it is sent.
+    pub(super) fn of_stream(frames: mpsc::Receiver<StreamFrame>) -> Self {
+        Self { stream: Some(Stream { frames, running: None }), ..Self::default() }
+    }
+
+    /// Keeps `running` until a streaming body has ended; a body whose bytes are known needs nothing any more.
+    pub(super) fn keep(&mut self, running: impl Any) {
+        if let Some(stream) = &mut self.stream {
+            stream.running = Some(Box::new(running));
+        }
     }
 
     /// Bytes to come, before they are written as text.
@@ -115,8 +154,17 @@ impl Body for ReplyBody {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Block>, Infallible>>> {
+        if let Some(stream) = &mut self.stream {
+            let frame = ready!(stream.frames.poll_next_unpin(context));
+            return Poll::Ready(frame.map(|frame| {
+                Ok(match frame {
+                    StreamFrame::Data(bytes) => Frame::data(Block { bytes, _held: Rc::default() }),
+                    StreamFrame::Trailers(trailers) => Frame::trailers(trailers),
+                })
+            }));
+        }
         let frame = match self.next_block() {
             Some(bytes) => Some(Frame::data(Block { bytes, _held: Rc::clone(&self.held) })),
             None => self.trailers.take().map(Frame::trailers),
@@ -125,12 +173,12 @@ impl Body for ReplyBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes == 0 && self.text.is_none() && self.trailers.is_none()
+        self.bytes == 0 && self.text.is_none() && self.trailers.is_none() && self.stream.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         // `content-length` is the length of all; text is longer than its bytes, and before trailers nobody tells it.
-        if self.text.is_none() && self.trailers.is_none() {
+        if self.text.is_none() && self.trailers.is_none() && self.stream.is_none() {
             SizeHint::with_exact(self.bytes)
         } else {
             SizeHint::default()

@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use http::{Method, Request};
 use hyper::body::Incoming;
-use proto::procedure::Procedure;
+use proto::procedure::{HEALTH_CHECK, HEALTH_WATCH, Procedure};
 use proto::rpc::{Code, Failure};
 
 use super::app::Api;
 use super::protocol::{Form, Protocol};
 use super::reply::{self, Reply};
-use super::routes::{ingest, render, rpc, status};
+use super::routes::{health, ingest, render, rpc, status};
 use super::server::Server;
 use crate::runtime::{Clock, Spawn};
 
@@ -33,6 +33,10 @@ pub(super) enum Route {
     Metrics,
     /// Version.
     BuildInfo,
+    /// Whether reads are served, by gRPC's protocol.
+    HealthCheck,
+    /// The same, as it changes.
+    HealthWatch,
 }
 
 impl Route {
@@ -45,12 +49,14 @@ impl Route {
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
             "/api/v1/status/buildinfo" => Self::BuildInfo,
+            HEALTH_CHECK => Self::HealthCheck,
+            HEALTH_WATCH => Self::HealthWatch,
             path => Self::Procedure(Procedure::from_path(path)?),
         })
     }
 
     fn is_called_by_post(self) -> bool {
-        matches!(self, Self::Procedure(_) | Self::Ingest)
+        matches!(self, Self::Procedure(_) | Self::Ingest | Self::HealthCheck | Self::HealthWatch)
     }
 
     /// Name in metrics.
@@ -64,6 +70,8 @@ impl Route {
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
             Self::BuildInfo => "/api/v1/status/buildinfo",
+            Self::HealthCheck => HEALTH_CHECK,
+            Self::HealthWatch => HEALTH_WATCH,
         }
     }
 }
@@ -138,6 +146,8 @@ where
         Route::Ready => status::ready(server),
         Route::Metrics => status::metrics(server, request.headers()).await,
         Route::BuildInfo => status::build_info(),
+        Route::HealthCheck => health::check(server, request).await,
+        Route::HealthWatch => health::watch(server, request).await,
     }
 }
 

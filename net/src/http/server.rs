@@ -108,6 +108,11 @@ impl<R: Clock + Spawn + Clone + 'static, A: Api> Server<R, A> {
         }
     }
 
+    /// Whether connections were told to finish.
+    pub(super) fn is_draining(&self) -> bool {
+        self.connections.draining.get()
+    }
+
     /// Completes when no connection is open.
     pub async fn drained(&self) {
         poll_fn(|context| {

@@ -82,6 +82,8 @@ pub static METRICS: &[Metric] = &[
         "HTTP connections closed at once because their shard had as many as it may."),
     metric!(Counter "pyrite_http_connections_total" {}
         "HTTP connections taken."),
+    metric!(Gauge "pyrite_http_health_watches" {}
+        "Streams of grpc.health.v1.Health/Watch open now."),
     metric!(Gauge "pyrite_http_open_connections" {}
         "HTTP connections open now."),
     metric!(Gauge "pyrite_http_requests_in_flight" {}

@@ -18,7 +18,7 @@ const TENANT: (&str, &str) = ("x-scope-orgid", "t");
 const GZIP: (&str, &str) = ("grpc-encoding", "gzip");
 
 /// A frame around bytes.
-fn frame(flags: u8, bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(flags: u8, bytes: &[u8]) -> Vec<u8> {
     let mut framed = vec![flags];
     framed.extend((bytes.len() as u32).to_be_bytes());
     framed.extend(bytes);
@@ -36,7 +36,7 @@ fn frames(mut body: &[u8]) -> Vec<(u8, Vec<u8>)> {
     frames
 }
 
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     // The test's own, so that a mistake is not made on both sides.
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     bytes
@@ -52,7 +52,7 @@ fn base64(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn unbase64(text: &str) -> Vec<u8> {
+pub(crate) fn unbase64(text: &str) -> Vec<u8> {
     let digit = |byte| match byte {
         b'A'..=b'Z' => byte - b'A',
         b'a'..=b'z' => byte - b'a' + 26,

@@ -221,6 +221,18 @@ impl World {
         })
     }
 
+    /// Sends one request over h2c; the answer's body is still to come.
+    pub(crate) fn http2_stream(&self, request: Request<Full<Bytes>>) -> http::Response<Incoming> {
+        let stream = self.connect();
+        let (shard, spawner) = (self.shard.clone(), self.shard.0.spawner.clone());
+        self.run(async move {
+            let executor = ClientTasks(shard);
+            let (mut sender, connection) = http2::handshake(executor, stream).await.unwrap();
+            spawner.spawn_local(async move { drop(connection.await) }).unwrap();
+            sender.send_request(request).await.unwrap()
+        })
+    }
+
     /// Sends bytes as they are; what comes back until the server closes.
     pub(crate) fn raw(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect();

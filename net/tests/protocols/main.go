@@ -21,7 +21,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	run := proof{ways: ways, started: time.Now()}
+	run := proof{address: strings.TrimPrefix(os.Args[1], "http://"), ways: ways, started: time.Now()}
 	run.pushByEach()
 	run.readByEach()
 	run.failByEach()
@@ -34,6 +34,7 @@ func main() {
 
 // proof counts what held.
 type proof struct {
+	address        string
 	ways           []way
 	started        time.Time
 	passed, failed int

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -88,6 +89,10 @@ func connectCall(client *http.Client, address string, options []connect.ClientOp
 			return generated(ctx, querier.SelectMergeProfile, request, reply)
 		case querierv1connect.QuerierServiceSelectMergeStacktracesProcedure:
 			return generated(ctx, querier.SelectMergeStacktraces, request, reply)
+		}
+		if procedure == healthv1.Health_Check_FullMethodName {
+			check := connect.NewClient[healthv1.HealthCheckRequest, healthv1.HealthCheckResponse](client, address+procedure, options...)
+			return generated(ctx, check.CallUnary, request, reply)
 		}
 		byName := connect.NewClient[pushv1.PushRequest, pushv1.PushResponse](client, address+procedure, options...)
 		return generated(ctx, byName.CallUnary, request, reply)

@@ -12,6 +12,18 @@ pub mod google {
     }
 }
 
+pub mod grpc {
+    //! Package `grpc`.
+    pub mod health {
+        //! Package `grpc.health`.
+        pub mod v1 {
+            //! Package `grpc.health.v1`.
+            include!("grpc.health.v1.rs");
+            include!("grpc.health.v1.serde.rs");
+        }
+    }
+}
+
 pub mod push {
     //! Package `push`.
     pub mod v1 {

@@ -17,13 +17,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_channel::mpsc;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use proto::rpc::{Code, Failure};
 
 pub(super) use self::frame::FrameReader;
 pub(super) use self::text::{TextReader, TextWriter};
 use super::protocol::{Form, Protocol};
-use super::reply::{self, Reply, ReplyBody};
+use super::reply::{self, Reply, ReplyBody, StreamFrame};
 use crate::budget::ShardBudget;
 use crate::runtime::Spawn;
 
@@ -86,6 +87,37 @@ pub(super) fn failure(content_type: &'static str, failure: &Failure) -> Reply {
     // What was counted as an HTTP status when all calls were Connect's.
     reply.extensions_mut().insert(failure.code);
     reply
+}
+
+/// The reply of a stream; its body is made by [`stream_message`] and [`stream_end`].
+pub(super) fn stream(form: Form, frames: mpsc::Receiver<StreamFrame>) -> Reply {
+    head(form.content_type, ReplyBody::of_stream(frames))
+}
+
+/// A small message of a stream.
+pub(super) fn stream_message(form: Form, message: &[u8]) -> StreamFrame {
+    let head = frame::message_head(false, message.len() as u64).expect("the message is small");
+    data(form, [&head[..], message].concat().into())
+}
+
+/// The end of a stream that somebody ended.
+pub(super) fn stream_end(form: Form, failure: &Failure) -> StreamFrame {
+    let trailers = status_of_failure(failure);
+    match form.protocol {
+        Protocol::Grpc | Protocol::Connect => StreamFrame::Trailers(trailers),
+        Protocol::GrpcWeb | Protocol::GrpcWebText => data(form, trailers_frame(&trailers)),
+    }
+}
+
+/// Frames of a stream are texts of their own, so that each can be read when it comes.
+fn data(form: Form, frame: Bytes) -> StreamFrame {
+    StreamFrame::Data(match form.protocol {
+        Protocol::GrpcWebText => {
+            let mut text = TextWriter::default();
+            [text.write(&frame), text.finish()].concat().into()
+        }
+        _ => frame,
+    })
 }
 
 fn head(content_type: &'static str, body: ReplyBody) -> Reply {

@@ -3,6 +3,7 @@
 //! The connection's task (class `Rpc`) reads the body; everything after it runs as a task of the class of the work and ends with
 //! the connection, so a client that goes away frees what it asked for.
 
+pub(super) mod health;
 pub(super) mod ingest;
 pub(super) mod render;
 pub(super) mod rpc;

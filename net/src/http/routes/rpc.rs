@@ -1,6 +1,7 @@
 //! Calls of procedures: pushes and queries, by whatever protocol they come.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::tenant::TenantId;
@@ -39,15 +40,15 @@ where
     R: Clock + Spawn + Clone + 'static,
     A: Api,
 {
-    let Some(form) = Form::of_request(request.headers()) else {
-        return reply::unknown_content_type();
+    let form = match form_of(&request) {
+        Ok(form) => form,
+        Err(formless) => return formless.reply(),
     };
-    if form.protocol == Protocol::Grpc && request.version() < Version::HTTP_2 {
-        return reply::wants_http2();
-    }
     let outcome = match form.timeout(request.headers()) {
         Err(failure) => Err(failure),
         Ok(None) => call(server, procedure, form, request).await,
+        // Time that is over already is nobody's race.
+        Ok(Some(Duration::ZERO)) => Err(deadline_exceeded()),
         Ok(Some(limit)) => {
             let called = call(server, procedure, form, request);
             let late = || Err(deadline_exceeded());
@@ -55,6 +56,33 @@ where
         }
     };
     outcome.unwrap_or_else(|failure| form.failure(&failure))
+}
+
+/// How a call is written.
+pub(super) fn form_of<B>(request: &Request<B>) -> Result<Form, Formless> {
+    let form = Form::of_request(request.headers()).ok_or(Formless::ContentType)?;
+    if form.protocol == Protocol::Grpc && request.version() < Version::HTTP_2 {
+        return Err(Formless::Http1);
+    }
+    Ok(form)
+}
+
+/// Why no procedure takes a request.
+pub(super) enum Formless {
+    /// Its content type.
+    ContentType,
+    /// gRPC without trailers.
+    Http1,
+}
+
+impl Formless {
+    /// The reply: no failure of any protocol, because there is none to write it in.
+    pub(super) fn reply(self) -> Reply {
+        match self {
+            Self::ContentType => reply::unknown_content_type(),
+            Self::Http1 => reply::wants_http2(),
+        }
+    }
 }
 
 /// Everything that can be refused on the headers is refused before the body is read.
@@ -99,7 +127,7 @@ where
 }
 
 /// Undoes the transport's encoding; the message is still accounted.
-async fn decoded(
+pub(super) async fn decoded(
     rt: &impl Spawn,
     encoding: Encoding,
     received: Rope,
