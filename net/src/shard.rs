@@ -17,7 +17,7 @@ use engine::query::Select;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
-use crate::budget::ShardBudget;
+use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::Distributor;
 use crate::component::ingester::{IngestQueue, Ingester};
 use crate::component::rates::Rates;
@@ -240,18 +240,15 @@ impl<R: Runtime> Shard<R> {
             Ok(select) => select,
             Err(failure) => return SelectReply::Failed(failure),
         };
-        let (mut held, mut held_bytes) = (self.budget.hold(0), 0);
+        let mut held = self.budget.hold_as(Kind::Queries, 0);
         while !responder.is_abandoned() {
             let reply = select.step(&self.heads.borrow());
             if let Some(reply) = reply {
                 return reply;
             }
-            let bytes = select.bytes_held() as u64;
-            if let Err(failure) = self.budget.admit(bytes.saturating_sub(held_bytes)) {
+            if let Err(failure) = held.admit_to(select.bytes_held() as u64) {
                 return SelectReply::Failed(failure);
             }
-            drop(held);
-            (held, held_bytes) = (self.budget.hold(bytes), bytes);
             self.rt.yield_if_needed().await;
         }
         SelectReply::Failed(Failure {
@@ -274,8 +271,8 @@ impl<R: Runtime> Shard<R> {
                 self.rt.yield_if_needed().await;
             }
             // The account falls also where no push comes any more.
-            self.budget.set_heads(self.heads.borrow().bytes_held() as u64);
-            self.budget.set_log(self.log.metrics().pending_bytes.get() as u64);
+            self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
+            self.budget.set(Kind::Log, self.log.metrics().pending_bytes.get() as u64);
         }
     }
 
@@ -283,14 +280,7 @@ impl<R: Runtime> Shard<R> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
         samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms()));
-        for (what, bytes) in self.budget.kinds() {
-            let labels = vec![("shard", shard.to_string()), ("what", what.to_owned())];
-            samples.push(MetricSample {
-                name: "pyrite_accounted_bytes",
-                labels,
-                value: bytes as f64,
-            });
-        }
+        samples.extend(self.budget.samples());
         samples.push(MetricSample {
             name: "pyrite_mesh_requests_in_flight",
             labels: vec![("shard", shard.to_string())],

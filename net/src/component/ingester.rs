@@ -29,7 +29,7 @@ use futures_util::StreamExt;
 use proto::rpc::append::{AppendReply, AppendRequest, RateRequest, ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure, Reply, Request};
 
-use crate::budget::ShardBudget;
+use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Mesh, Responder};
@@ -133,9 +133,9 @@ impl<R: Runtime> Ingester<R> {
             worker.intake.give_back();
             worker.append.give_back();
             let scratch_bytes = worker.intake.bytes_held() + worker.append.bytes_held();
-            self.budget.set_scratch(scratch_bytes as u64);
-            self.budget.set_heads(self.heads.borrow().bytes_held() as u64);
-            self.budget.set_log(self.log.metrics().pending_bytes.get() as u64);
+            self.budget.set(Kind::Scratch, scratch_bytes as u64);
+            self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
+            self.budget.set(Kind::Log, self.log.metrics().pending_bytes.get() as u64);
             self.rt.yield_if_needed().await;
         }
     }
@@ -198,7 +198,7 @@ impl<R: Runtime> Ingester<R> {
         self.rt.spawn(Class::Ingest, async move {
             let outcome = pending.await;
             // Its group's bytes are given back; a node at its limit takes no further job that could tell.
-            budget.set_log(log.pending_bytes.get() as u64);
+            budget.set(Kind::Log, log.pending_bytes.get() as u64);
             let reply = outcome.map_or_else(AppendReply::InDoubt, |()| AppendReply::Stored);
             responder.reply(Reply::Append(reply));
         });

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use proto::rpc::Failure;
 
-use crate::budget::{Held, ShardBudget};
+use crate::budget::{Held, Kind, ShardBudget};
 use crate::runtime::Spawn;
 
 /// Bytes of a block: copying or inflating one takes well under 1 ms.
@@ -71,8 +71,8 @@ impl Rope {
     pub(super) fn block_with_space(&mut self) -> Result<&mut Vec<u8>, RopeError> {
         if self.tail.len() == self.tail.capacity() {
             let bytes = self.next_block_bytes;
-            self.budget.admit(bytes as u64).map_err(RopeError::Memory)?;
-            self.held.push(self.budget.hold(bytes as u64));
+            let held = self.budget.admit_and_hold(Kind::InFlight, bytes as u64);
+            self.held.push(held.map_err(RopeError::Memory)?);
             let full = std::mem::replace(&mut self.tail, Vec::with_capacity(bytes));
             self.full_bytes += full.len();
             if !full.is_empty() {
@@ -119,8 +119,7 @@ impl Rope {
         if blocks.len() < 2 {
             return Ok(Joined { bytes: blocks.pop().unwrap_or_default(), held });
         }
-        budget.admit(bytes as u64)?;
-        let joined_held = vec![budget.hold(bytes as u64)];
+        let joined_held = vec![budget.admit_and_hold(Kind::InFlight, bytes as u64)?];
         let mut joined = Vec::with_capacity(bytes);
         for block in blocks {
             joined.extend_from_slice(&block);

@@ -24,7 +24,7 @@ use futures_channel::oneshot;
 use ulid::Ulid;
 
 use self::backend::Backend;
-use crate::budget::Budget;
+use crate::budget::{Budget, RssWatch};
 use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
 use crate::mesh::{self, Envelope, Inbox};
@@ -251,6 +251,7 @@ struct Shards {
     ended: Vec<bool>,
     failure: Option<ProcessError>,
     _watchdog: Watchdog,
+    _rss_watch: Option<RssWatch>,
 }
 
 impl Shards {
@@ -263,6 +264,8 @@ impl Shards {
         let shards_count = seats.len() as u16;
         let (peers, inboxes) = mesh::queues(shards_count);
         let budget = Budget::new(settings.memory_limit, shards_count);
+        let rss_watch =
+            RssWatch::start(budget.clone()).map_err(io("looking at the memory of this process"))?;
         let readiness = Readiness::new(shards_count);
         let pulses: Vec<Pulse> = seats.iter().map(|_| Pulse::default()).collect();
         let watchdog =
@@ -274,6 +277,7 @@ impl Shards {
             ended: vec![false; seats.len()],
             failure: None,
             _watchdog: watchdog,
+            _rss_watch: Some(rss_watch),
         };
         for (number, ((seat, inbox), pulse)) in
             seats.into_iter().zip(inboxes).zip(pulses).enumerate()
@@ -424,6 +428,7 @@ mod tests {
             ended: vec![false; 2],
             failure: None,
             _watchdog: Watchdog::start(Vec::new()).unwrap(),
+            _rss_watch: None,
         };
         let began = Instant::now();
         events_in.send(Event::Ended(ShardId(0), Err("its log is gone".to_owned()))).unwrap();

@@ -15,6 +15,7 @@ use futures_util::future::{Either, FusedFuture as _, select};
 use ulid::Ulid;
 
 use super::{Event, ShardSeed};
+use crate::budget::Budget;
 use crate::component::distributor::Distributor;
 use crate::component::querier::Querier;
 use crate::config::Config;
@@ -68,7 +69,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         rt: rt.clone(),
         shard: Rc::clone(&shard),
         readiness: readiness.clone(),
-        memory_limit_bytes: budget.budget().limit_bytes(),
+        memory: budget.budget().clone(),
     };
     let server = Server::new(rt.clone(), api, http_config(&config, shards_count), budget);
     add_metrics(&shard, &server, &rt, &seed.pulse);
@@ -196,7 +197,7 @@ struct ShardApi<R: HostRuntime> {
     shard: Rc<Shard<R>>,
     querier: Rc<Querier<R>>,
     readiness: Readiness,
-    memory_limit_bytes: u64,
+    memory: Budget,
 }
 
 impl<R: HostRuntime> Api for ShardApi<R> {
@@ -216,7 +217,7 @@ impl<R: HostRuntime> Api for ShardApi<R> {
     }
 
     async fn metrics(&self) -> String {
-        let own = metrics::process_samples(self.memory_limit_bytes, R::NAME);
+        let own = metrics::process_samples(&self.memory, R::NAME);
         metrics::text(&self.rt, self.shard.mesh(), own).await
     }
 }

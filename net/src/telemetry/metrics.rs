@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use proto::rpc::{MetricSample, Reply, Request};
 
+use crate::budget::Budget;
 use crate::mesh::Mesh;
 use crate::runtime::host::HostRuntime;
 use crate::runtime::polls::POLL_BUCKETS_NS;
@@ -98,8 +99,18 @@ pub static METRICS: &[Metric] = &[
         "Log lines dropped because stderr did not take them fast enough."),
     metric!(Gauge "pyrite_longest_poll_seconds" { "shard", "class" }
         "The longest time a task of the class held the shard since its start."),
+    metric!(Gauge "pyrite_memory_leased_bytes" { "shard" }
+        "Bytes of the memory limit that the shard may use without asking; their sum never exceeds the limit."),
     metric!(Gauge "pyrite_memory_limit_bytes" {}
-        "Limit of the accounted bytes of the process (-memory.limit)."),
+        "Limit of the memory of the process (-memory.limit)."),
+    metric!(Gauge "pyrite_memory_overdrawn_bytes" { "shard" }
+        "Bytes that the shard accounts beyond its lease; while there are any nothing is admitted."),
+    metric!(Counter "pyrite_memory_refused_total" { "shard", "what" }
+        "How often memory had no room for what asked for it: pushes, reads."),
+    metric!(Gauge "pyrite_memory_rss_bytes" {}
+        "Real memory of the process, as last looked at."),
+    metric!(Gauge "pyrite_memory_unaccounted_bytes" {}
+        "Real memory that nothing accounts: the allocator's slack, code, stacks, rings. Rises at once, falls by half in a second."),
     metric!(Gauge "pyrite_mesh_requests_in_flight" { "shard" }
         "Requests of the shard to other shards that wait for a reply."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
@@ -193,10 +204,12 @@ async fn gather<C: Clock>(clock: &C, mesh: &Mesh) -> Vec<MetricSample> {
 }
 
 /// Samples of the process as a whole; whoever answers `/metrics` adds them once.
-pub fn process_samples(memory_limit_bytes: u64, runtime: &str) -> Vec<MetricSample> {
+pub fn process_samples(budget: &Budget, runtime: &str) -> Vec<MetricSample> {
     let sample = |name, labels, value| MetricSample { name, labels, value };
     vec![
-        sample("pyrite_memory_limit_bytes", Vec::new(), memory_limit_bytes as f64),
+        sample("pyrite_memory_limit_bytes", Vec::new(), budget.limit_bytes() as f64),
+        sample("pyrite_memory_rss_bytes", Vec::new(), budget.rss_bytes() as f64),
+        sample("pyrite_memory_unaccounted_bytes", Vec::new(), budget.unaccounted_bytes() as f64),
         sample("pyrite_runtime", vec![("backend", runtime.to_owned())], 1.0),
         sample("pyrite_log_lines_dropped_total", Vec::new(), super::log::lines_dropped() as f64),
         sample(
@@ -383,7 +396,7 @@ mod tests {
         ]);
         assert_eq!(
             text,
-            "# HELP pyrite_memory_limit_bytes Limit of the accounted bytes of the process (-memory.limit).\n\
+            "# HELP pyrite_memory_limit_bytes Limit of the memory of the process (-memory.limit).\n\
              # TYPE pyrite_memory_limit_bytes gauge\n\
              pyrite_memory_limit_bytes 1000000000\n\
              # HELP pyroscope_discarded_samples_total Profiles refused or dropped.\n\
@@ -417,7 +430,7 @@ mod tests {
 
     #[test]
     fn the_process_s_samples_are_in_the_table_with_their_labels() {
-        for sample in process_samples(1, "uring") {
+        for sample in process_samples(&Budget::new(1, 1), "uring") {
             let metric = metric_of(sample.name).unwrap();
             let names: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, metric.labels, "{}", sample.name);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use engine::tenant::PartitionKey;
 
-use crate::budget::{Held, ShardBudget};
+use crate::budget::{Held, Kind, ShardBudget};
 
 /// What became of a numbered profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Numbers {
         let mut partitions = self.partitions.borrow_mut();
         if !partitions.contains_key(key) {
             let bytes = size_of::<(PartitionKey, Partition)>() + key.service_name.len();
-            let held = self.budget.hold(bytes as u64);
+            let held = self.budget.hold_as(Kind::Tables, bytes as u64);
             let partition = Partition { last: 0, open: 0, any_kept: false, _held: held };
             partitions.insert(key.clone(), partition);
         }

@@ -12,7 +12,7 @@ use proto::pprof;
 use proto::rpc::MetricSample;
 
 use super::*;
-use crate::budget::Budget;
+use crate::budget::{Budget, Kind};
 use crate::mesh::{self, REQUESTS_IN_FLIGHT_MAX};
 use crate::readiness::Readiness;
 use crate::runtime::Clock;
@@ -68,9 +68,8 @@ impl Node {
     }
 
     /// Bytes of a kind that the shards account.
-    fn accounted(&self, kind: &str) -> u64 {
-        let kinds = self.budgets.iter().flat_map(ShardBudget::kinds);
-        kinds.filter(|(name, _)| *name == kind).map(|(_, bytes)| bytes).sum()
+    fn accounted(&self, kind: Kind) -> u64 {
+        self.budgets.iter().map(|budget| budget.used_bytes(kind)).sum()
     }
 
     fn discarded(&self, reason: &str) -> f64 {
@@ -130,7 +129,7 @@ fn labels_are_looked_at_once_a_series_and_only_so_many() {
     let told = [text; 10].join("; ");
     assert_eq!(failure.message, format!("100000 errors: {told}; and 99990 more"));
     assert!((node.discarded("max_label_names_per_series") - 100_000.0).abs() < 0.5);
-    assert_eq!(node.accounted("in_flight"), 0);
+    assert_eq!(node.accounted(Kind::InFlight), 0);
 }
 
 #[test]
@@ -159,7 +158,7 @@ fn a_label_pushed_twice_is_refused_and_the_other_series_are_stored() {
         failure.message,
         r#"profile with labels '{__name__="x", a="1", a="2", service_name="s"}' has duplicate label name: 'a'"#
     );
-    assert!(node.accounted("heads") > 0);
+    assert!(node.accounted(Kind::Heads) > 0);
 }
 
 /// Random names of services were kept for ever, whatever became of their profiles.
@@ -174,7 +173,7 @@ fn services_of_refused_profiles_leave_nothing() {
     let long = "s".repeat(2049);
     let failure = node.push(vec![series(&[("service_name", &long)], vec![bad])], 0).unwrap_err();
     assert_eq!(failure.reason, "label_value_too_long");
-    assert_eq!(node.accounted("in_flight"), 0);
+    assert_eq!(node.accounted(Kind::InFlight), 0);
 }
 
 /// Only the received bytes were accounted: a few kilobytes could make a full node hold 256 MiB more.
@@ -197,7 +196,7 @@ fn what_an_upload_becomes_is_admitted_while_it_grows() {
     let failure = ingest(8 << 20).unwrap_err().failure;
     assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, "memory_limit"));
     assert_eq!(ingest(100 << 20), Ok(()));
-    assert_eq!(node.accounted("in_flight"), 0);
+    assert_eq!(node.accounted(Kind::InFlight), 0);
 }
 
 /// A client that went away freed the account of its body while its profiles, slices of that body, still waited at their owners.
@@ -222,9 +221,9 @@ fn a_body_is_accounted_until_its_last_profile_is_answered_though_the_client_is_g
     };
     let in_flight = node.world.complete(&node.runtimes[0], left_early).expect("the client leaves");
     assert_eq!(in_flight, 3, "all profiles are with their owner");
-    assert!(node.accounted("in_flight") >= BODY_BYTES);
+    assert!(node.accounted(Kind::InFlight) >= BODY_BYTES);
     node.world.run_for(Duration::from_secs(1));
-    assert!(node.accounted("in_flight") < 1_000, "what is left is the partition's number");
+    assert!(node.accounted(Kind::InFlight) < 1_000, "what is left is the partition's number");
     assert_eq!(node.shards[0].mesh().in_flight(), 0, "credits are back");
     // The numbers of the three are used up.
     let tenant = TenantId::anonymous();
@@ -241,8 +240,8 @@ fn the_account_of_an_idle_node_is_its_heads_alone() {
         node.push(vec![series(&labels, vec![node.good_profile(); 20])], 0).unwrap();
     }
     node.world.run_for(Duration::from_millis(50));
-    assert!(node.accounted("heads") > 0);
-    assert_eq!(node.accounted("log"), 0, "all groups are settled");
+    assert!(node.accounted(Kind::Heads) > 0);
+    assert_eq!(node.accounted(Kind::Log), 0, "all groups are settled");
 }
 
 #[test]

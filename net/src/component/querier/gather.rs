@@ -11,6 +11,7 @@ use proto::rpc::select::{LocationPart, ProfilePart, SelectReply, SelectRequest, 
 use proto::rpc::{Code, Failure, Reply, Request};
 
 use super::Querier;
+use crate::budget::Kind;
 use crate::http::deadline_exceeded;
 use crate::runtime::Runtime;
 
@@ -63,8 +64,7 @@ impl<R: Runtime> Querier<R> {
                 Reply::Select(SelectReply::Failed(failure)) => return Err(failure),
                 Reply::Select(part) => {
                     let bytes = bytes_of(&part);
-                    self.budget.admit(bytes)?;
-                    held.push(self.budget.hold(bytes));
+                    held.push(self.budget.admit_and_hold(Kind::Queries, bytes)?);
                     into.add(part).await?;
                 }
                 other => panic!("a select is answered by a select's reply, not by {other:?}"),
