@@ -1,10 +1,11 @@
-//! The table of flags: name, aliases, kind, default, help, and where the value goes.
+//! The table of flags: name, aliases, paths in YAML, kind, default, help, and where the value goes.
+//!
+//! A setting of Pyroscope that moves here from what is only accepted leaves `accepted.txt`.
 
-use std::path::PathBuf;
-
-use super::value::{boolean, duration, float, integer, milliseconds, size};
-use super::{Config, LogFormat, LogLevel, RuntimeKind};
-use crate::wal::Ack;
+use super::Config;
+use super::value::{
+    Shown as _, boolean, directory, duration, float, integer, milliseconds, size, text, word,
+};
 
 /// One flag.
 #[derive(Debug)]
@@ -13,6 +14,8 @@ pub struct Flag {
     pub name: &'static str,
     /// Further names with the same meaning.
     pub aliases: &'static [&'static str],
+    /// Paths of the setting in a configuration file, the usual one first; none for what only the command line can say.
+    pub yaml: &'static [&'static str],
     /// What a value looks like.
     pub kind: Kind,
     /// The default, as one would write it.
@@ -21,6 +24,8 @@ pub struct Flag {
     pub help: &'static str,
     /// Reads a value into the configuration; the error says what was expected.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
+    /// The value in force, as `set` reads it.
+    pub get: fn(&Config) -> String,
 }
 
 /// What a value looks like.
@@ -54,20 +59,13 @@ impl Kind {
     }
 }
 
-/// One of several words.
-fn word<T: Copy>(text: &str, words: &[(&str, T)]) -> Result<T, String> {
-    words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
-/// Declares a flag whose value is read by `$read` into the field `$field`.
+/// Declares a flag whose value is read by `$read` into the field `$field`. After `@` stand its paths in YAML.
 macro_rules! flag {
-    ($name:literal $(| $alias:literal)*, $kind:ident, $default:literal, $($field:ident).+ = $read:expr, $help:literal) => {
+    ($name:literal $(| $alias:literal)* @ $($path:literal)|*, $kind:ident, $default:literal, $($field:ident).+ = $read:expr, $help:literal) => {
         Flag {
             name: $name,
             aliases: &[$($alias),*],
+            yaml: &[$($path),*],
             kind: Kind::$kind,
             default: $default,
             help: $help,
@@ -75,6 +73,7 @@ macro_rules! flag {
                 config.$($field).+ = ($read)(text)?;
                 Ok(())
             },
+            get: |config| config.$($field).+.shown(Kind::$kind),
         }
     };
 }
@@ -82,69 +81,56 @@ macro_rules! flag {
 /// All flags, sorted by name.
 pub static FLAGS: &[Flag] = &[
     flag!(
-        "auth.multitenancy-enabled",
+        "auth.multitenancy-enabled" @ "multitenancy_enabled",
         Bool,
         "false",
         multitenancy_enabled = boolean,
         "Take the tenant from the header X-Scope-OrgID, which is then required. Otherwise all data belongs to the tenant anonymous."
     ),
     flag!(
-        "data.path" | "pyroscopedb.data-path" | "phlaredb.data-path",
+        "data.path" | "pyroscopedb.data-path" | "phlaredb.data-path" @ "data.path" | "pyroscopedb.data_path" | "phlaredb.data_path",
         Text,
         "./data",
-        data_path = |value: &str| if value.is_empty() {
-            Err("expected a directory".to_owned())
-        } else {
-            Ok(PathBuf::from(value))
-        },
+        data_path = directory,
         "Directory of the write-ahead log and of local blocks. One process at a time uses it."
     ),
     flag!(
-        "distributor.ingestion-body-limit-mb",
+        "distributor.ingestion-body-limit-mb" @ "limits.ingestion_body_limit_mb",
         Float,
         "256",
         limits.ingestion_body_limit_mb = float,
         "Largest body of one request of a tenant as received, in MB of 1048576 bytes. 0 for no limit."
     ),
     flag!(
-        "distributor.ingestion-burst-size-mb",
+        "distributor.ingestion-burst-size-mb" @ "limits.ingestion_burst_size_mb",
         Float,
         "2",
         limits.ingestion_burst_size_mb = float,
         "How far a tenant may run ahead of its ingestion rate, in MB of 1048576 bytes. At least the size of the largest push."
     ),
     flag!(
-        "distributor.ingestion-rate-limit-mb",
+        "distributor.ingestion-rate-limit-mb" @ "limits.ingestion_rate_mb",
         Float,
         "4",
         limits.ingestion_rate_mb = float,
         "Uncompressed profile bytes a tenant may push a second, in MB of 1048576 bytes. 0 for no limit."
     ),
     flag!(
-        "log.format",
+        "log.format" @ "server.log_format",
         Text,
         "logfmt",
-        log.format =
-            |value: &str| word(value, &[("logfmt", LogFormat::Logfmt), ("json", LogFormat::Json)]),
+        log.format = word,
         "Format of the log lines on stderr: logfmt or json."
     ),
     flag!(
-        "log.level",
+        "log.level" @ "server.log_level",
         Text,
         "info",
-        log.level = |value: &str| word(
-            value,
-            &[
-                ("debug", LogLevel::Debug),
-                ("info", LogLevel::Info),
-                ("warn", LogLevel::Warn),
-                ("error", LogLevel::Error),
-            ]
-        ),
+        log.level = word,
         "Least severity of the log lines written: debug, info, warn or error."
     ),
     flag!(
-        "memory.limit",
+        "memory.limit" @ "memory.limit",
         Size,
         "0",
         memory_limit_bytes = size,
@@ -152,203 +138,196 @@ pub static FLAGS: &[Flag] = &[
          container's memory limit, or of the machine's memory where there is none."
     ),
     flag!(
-        "querier.max-flamegraph-nodes-default",
+        "querier.max-flamegraph-nodes-default" @ "limits.max_flamegraph_nodes_default",
         Int,
         "8192",
         limits.max_flamegraph_nodes_default = integer_i64,
         "Nodes of a flame graph where a query asks for no number. 0 for no limit."
     ),
     flag!(
-        "querier.max-flamegraph-nodes-max",
+        "querier.max-flamegraph-nodes-max" @ "limits.max_flamegraph_nodes_max",
         Int,
         "1048576",
         limits.max_flamegraph_nodes_max = integer_i64,
         "Most nodes of a flame graph that a query may ask for. 0 for no limit."
     ),
     flag!(
-        "querier.max-query-length",
+        "querier.max-query-length" @ "limits.max_query_length",
         Duration,
         "1d",
         limits.max_query_length_ms = milliseconds,
         "Longest time range of a query. 0 for no limit."
     ),
     flag!(
-        "querier.max-query-lookback",
+        "querier.max-query-lookback" @ "limits.max_query_lookback",
         Duration,
         "1w",
         limits.max_query_lookback_ms = milliseconds,
         "How far back queries reach; what lies before is left out of their range. 0 for no limit."
     ),
     flag!(
-        "runtime",
+        "runtime" @ "runtime",
         Text,
         "auto",
-        runtime = |value: &str| word(
-            value,
-            &[
-                ("auto", RuntimeKind::Auto),
-                ("uring", RuntimeKind::Uring),
-                ("portable", RuntimeKind::Portable),
-            ]
-        ),
+        runtime = word,
         "How shards run: uring (io_uring), portable (epoll, and a thread for files per shard), or auto for uring where it can be used, else portable with a warning."
     ),
     flag!(
-        "server.graceful-shutdown-timeout",
+        "server.graceful-shutdown-timeout" @ "server.graceful_shutdown_timeout",
         Duration,
         "30s",
         http.graceful_shutdown_timeout = duration,
         "How long requests under way may take to end after SIGTERM. 20s at most are granted, so that the process ends within 25s."
     ),
     flag!(
-        "server.http-conn-limit",
+        "server.http-conn-limit" @ "server.http_listen_conn_limit",
         Int,
         "0",
         http.connections_max = integer,
         "Most HTTP connections at a time, dealt out evenly to the shards. 0: only the built-in limit of each shard."
     ),
     flag!(
-        "server.http-idle-timeout",
+        "server.http-idle-timeout" @ "server.http_server_idle_timeout",
         Duration,
         "2m",
         http.idle_timeout = duration,
         "How long an HTTP connection may be idle. 0 for no limit."
     ),
     flag!(
-        "server.http-listen-address",
+        "server.http-listen-address" @ "server.http_listen_address",
         Text,
         "",
-        http.listen_address = |value: &str| Ok::<_, String>(value.to_owned()),
+        http.listen_address = text,
         "IP address or host name the HTTP server listens on. Empty for all addresses, IPv4 and IPv6."
     ),
     flag!(
-        "server.http-listen-port",
+        "server.http-listen-port" @ "server.http_listen_port",
         Int,
         "4040",
         http.listen_port = integer,
         "TCP port of the HTTP server. 0 takes a free one and logs it."
     ),
     flag!(
-        "server.http-read-timeout",
+        "server.http-read-timeout" @ "server.http_server_read_timeout",
         Duration,
         "30s",
         http.read_timeout = duration,
         "How long reading a request may take. 0 for no limit."
     ),
     flag!(
-        "server.http-write-timeout",
+        "server.http-write-timeout" @ "server.http_server_write_timeout",
         Duration,
         "30s",
         http.write_timeout = duration,
         "Accepted for compatibility. An answer that its client does not read is given up after -server.http-idle-timeout."
     ),
     flag!(
-        "shards",
+        "shards" @ "shards",
         Int,
         "0",
         shards = integer,
         "Shards, each an executor with its own log, data and listener. 0: as many as CPUs the process may use, one fewer above four."
     ),
     flag!(
-        "storage.backend",
+        "storage.backend" @ "storage.backend",
         Text,
         "filesystem",
-        storage_backend = |value: &str| Ok::<_, String>(value.to_owned()),
+        storage_backend = text,
         "Where blocks are kept. Only filesystem is built so far."
     ),
     flag!(
-        "target",
+        "target" @ "target",
         Text,
         "all",
-        target = |value: &str| Ok::<_, String>(value.to_owned()),
+        target = text,
         "Modules this process runs. Only all is built so far."
     ),
     flag!(
-        "validation.max-label-names-per-series",
+        "validation.max-label-names-per-series" @ "limits.max_label_names_per_series",
         Int,
         "30",
         limits.max_label_names_per_series = integer,
         "Most label names of a series."
     ),
     flag!(
-        "validation.max-length-label-name",
+        "validation.max-length-label-name" @ "limits.max_label_name_length",
         Int,
         "1024",
         limits.max_label_name_length = integer,
         "Longest label name, in bytes."
     ),
     flag!(
-        "validation.max-length-label-value",
+        "validation.max-length-label-value" @ "limits.max_label_value_length",
         Int,
         "2048",
         limits.max_label_value_length = integer,
         "Longest label value, in bytes."
     ),
     flag!(
-        "validation.max-profile-size-bytes",
+        "validation.max-profile-size-bytes" @ "limits.max_profile_size_bytes",
         Int,
         "4194304",
         limits.max_profile_size_bytes = integer,
         "Largest profile, in uncompressed bytes. 0 for no limit."
     ),
     flag!(
-        "validation.max-profile-stacktrace-depth",
+        "validation.max-profile-stacktrace-depth" @ "limits.max_profile_stacktrace_depth",
         Int,
         "1000",
         limits.max_profile_stacktrace_depth = integer,
         "Deepest stack. Deeper ones lose frames at the leaf and are kept. 0 for no limit."
     ),
     flag!(
-        "validation.max-profile-stacktrace-sample-labels",
+        "validation.max-profile-stacktrace-sample-labels" @ "limits.max_profile_stacktrace_sample_labels",
         Int,
         "100",
         limits.max_profile_stacktrace_sample_labels = integer,
         "Most labels of a sample. 0 for no limit."
     ),
     flag!(
-        "validation.max-profile-stacktrace-samples",
+        "validation.max-profile-stacktrace-samples" @ "limits.max_profile_stacktrace_samples",
         Int,
         "16000",
         limits.max_profile_stacktrace_samples = integer,
         "Most samples of a profile. 0 for no limit."
     ),
     flag!(
-        "validation.max-profile-symbol-value-length",
+        "validation.max-profile-symbol-value-length" @ "limits.max_profile_symbol_value_length",
         Int,
         "65535",
         limits.max_profile_symbol_value_length = integer,
         "Longest label value, function name or file name in a profile, in bytes. Longer ones keep their end. 0 for no limit."
     ),
     flag!(
-        "validation.max-sessions-per-series",
+        "validation.max-sessions-per-series" @ "limits.max_sessions_per_series",
         Int,
         "0",
         limits.max_sessions_per_series = integer,
         "Sessions that a series is split into by the label __session_id__. 0 removes that label."
     ),
     flag!(
-        "validation.reject-newer-than",
+        "validation.reject-newer-than" @ "limits.reject_newer_than",
         Duration,
         "10m",
         limits.reject_newer_than_ms = milliseconds,
         "How far in the future a profile's time may lie. 0 for no limit."
     ),
     flag!(
-        "validation.reject-older-than",
+        "validation.reject-older-than" @ "limits.reject_older_than",
         Duration,
         "1h",
         limits.reject_older_than_ms = milliseconds,
         "How far in the past a profile's time may lie. 0 for no limit."
     ),
     flag!(
-        "wal.ack",
+        "wal.ack" @ "wal.ack",
         Text,
         "fsync",
-        wal.ack = |value: &str| word(value, &[("fsync", Ack::Fsync), ("memory", Ack::Memory)]),
+        wal.ack = word,
         "When a push is acknowledged: fsync, when it is synced to disk; memory, before that, so that a crash may lose it."
     ),
     flag!(
-        "wal.segment-bytes",
+        "wal.segment-bytes" @ "wal.segment_bytes",
         Size,
         "64MiB",
         wal.segment_bytes = size,
@@ -375,6 +354,18 @@ mod tests {
         assert_eq!(names.len(), count, "a name means one flag");
     }
 
+    #[test]
+    fn a_path_in_yaml_means_one_flag_and_no_block() {
+        let mut paths: Vec<&str> =
+            FLAGS.iter().flat_map(|flag| flag.yaml.iter().copied()).collect();
+        paths.sort_unstable();
+        for pair in paths.windows(2) {
+            assert_ne!(pair[0], pair[1], "a path means one flag");
+            let inside = format!("{}.", pair[0]);
+            assert!(!pair[1].starts_with(&inside), "{} is a setting and a block", pair[0]);
+        }
+    }
+
     /// The table's defaults are texts for people; this holds them against the values in force.
     #[test]
     fn default_texts_are_the_defaults_in_force() {
@@ -382,6 +373,9 @@ mod tests {
             let mut config = Config::default();
             (flag.set)(&mut config, flag.default).unwrap();
             assert_eq!(config, Config::default(), "-{}={}", flag.name, flag.default);
+            let shown = (flag.get)(&config);
+            (flag.set)(&mut config, &shown).unwrap();
+            assert_eq!(config, Config::default(), "-{} shows {shown}", flag.name);
         }
     }
 }

@@ -3,11 +3,14 @@
 //! One table ([`FLAGS`]) makes parsing, `-help` and `docs/configuration.md`. What is not built yet is accepted where files and
 //! manifests carry it and refused with a clear text where it would change what the server does ([`Config::check`]).
 
+mod accepted;
 mod docs;
 mod flags;
 mod memory;
 mod parse;
+pub mod settings;
 mod value;
+pub mod yaml;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use engine::limits::Limits;
 
 use crate::wal;
 
+pub use accepted::{ACCEPTED, Accepted};
 pub use docs::reference_page;
 pub use flags::{FLAGS, Flag, Kind};
 pub use memory::memory_limit_default;

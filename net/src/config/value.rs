@@ -1,6 +1,11 @@
-//! Texts of flag values: Go's booleans and numbers, durations of Go and Prometheus alike, sizes.
+//! Texts of flag values: Go's booleans and numbers, durations of Go and Prometheus alike, sizes, words; read and shown.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use super::flags::Kind;
+use super::{LogFormat, LogLevel, RuntimeKind};
+use crate::wal::Ack;
 
 /// As Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -100,6 +105,158 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     if bytes < (1_u64 << 53) as f64 { Ok(bytes as u64) } else { Err(expected()) }
 }
 
+/// Any text.
+pub(super) fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
+}
+
+/// A directory, which need not exist.
+pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a directory".to_owned()) } else { Ok(PathBuf::from(text)) }
+}
+
+/// One of the words of a type.
+pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
+    T::WORDS.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<&str> = T::WORDS.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// A type whose every value has a word.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    /// Word and value.
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Words for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("logfmt", Self::Logfmt), ("json", Self::Json)];
+}
+
+impl Words for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("debug", Self::Debug),
+        ("info", Self::Info),
+        ("warn", Self::Warn),
+        ("error", Self::Error),
+    ];
+}
+
+impl Words for RuntimeKind {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("uring", Self::Uring), ("portable", Self::Portable)];
+}
+
+impl Words for Ack {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("fsync", Self::Fsync), ("memory", Self::Memory)];
+}
+
+/// A value as one would write it; reading it again gives the same value.
+pub(super) trait Shown {
+    /// The text of a value that a flag of this kind holds.
+    fn shown(&self, kind: Kind) -> String;
+}
+
+impl<T: Words> Shown for T {
+    fn shown(&self, _: Kind) -> String {
+        let (word, _) =
+            T::WORDS.iter().find(|(_, value)| value == self).expect("every value has a word");
+        (*word).to_owned()
+    }
+}
+
+impl Shown for String {
+    fn shown(&self, _: Kind) -> String {
+        self.clone()
+    }
+}
+
+impl Shown for PathBuf {
+    fn shown(&self, _: Kind) -> String {
+        self.to_string_lossy().into_owned()
+    }
+}
+
+impl Shown for bool {
+    fn shown(&self, _: Kind) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for f64 {
+    fn shown(&self, _: Kind) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for Duration {
+    fn shown(&self, _: Kind) -> String {
+        shown_duration(*self)
+    }
+}
+
+impl Shown for u16 {
+    fn shown(&self, _: Kind) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for usize {
+    fn shown(&self, kind: Kind) -> String {
+        (*self as u64).shown(kind)
+    }
+}
+
+impl Shown for u64 {
+    fn shown(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Size => shown_size(*self),
+            _ => self.to_string(),
+        }
+    }
+}
+
+/// Limits hold durations as milliseconds.
+impl Shown for i64 {
+    fn shown(&self, kind: Kind) -> String {
+        match kind {
+            Kind::Duration => shown_duration(Duration::from_millis(self.unsigned_abs())),
+            _ => self.to_string(),
+        }
+    }
+}
+
+fn shown_duration(duration: Duration) -> String {
+    const UNITS: [(&str, u128); 7] = [
+        ("w", 7 * 86_400_000_000_000),
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("ns", 1),
+    ];
+    let mut rest = duration.as_nanos();
+    let mut text = String::new();
+    for (unit, unit_ns) in UNITS {
+        if rest >= unit_ns {
+            text.push_str(&format!("{}{unit}", rest / unit_ns));
+            rest %= unit_ns;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+fn shown_size(bytes: u64) -> String {
+    let unit = SIZE_UNITS
+        .iter()
+        .rev()
+        .find(|(name, unit)| name.ends_with("iB") && bytes > 0 && bytes.is_multiple_of(*unit));
+    unit.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +329,32 @@ mod tests {
         assert!(integer::<u16>("-1").is_err());
         assert_eq!(float("0.5"), Ok(0.5));
         assert!(float("NaN").is_err() && float("inf").is_err() && float("-1").is_err());
+    }
+
+    #[test]
+    fn what_is_shown_is_read_as_the_same() {
+        for (ms, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (90_000, "1m30s"),
+            (86_400_000, "1d"),
+            (604_800_000, "1w"),
+            (694_861_001, "1w1d1h1m1s1ms"),
+        ] {
+            assert_eq!(ms.shown(Kind::Duration), text);
+            assert_eq!(milliseconds(text), Ok(ms));
+        }
+        for (bytes, text) in
+            [(0_u64, "0"), (1000, "1000"), (64 << 20, "64MiB"), (1536, "1536"), (3 << 30, "3GiB")]
+        {
+            assert_eq!(bytes.shown(Kind::Size), text);
+            assert_eq!(size(text), Ok(bytes));
+        }
+        assert_eq!(Duration::from_nanos(1_000_001).shown(Kind::Duration), "1ms1ns");
+        assert_eq!(
+            (0.5_f64.shown(Kind::Float), 4.0_f64.shown(Kind::Float)),
+            ("0.5".to_owned(), "4".to_owned())
+        );
+        assert_eq!(LogLevel::Warn.shown(Kind::Text), "warn");
     }
 }
