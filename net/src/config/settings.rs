@@ -100,6 +100,8 @@ fn set(config: &mut Config, flag: &Flag, path: &str, node: &Node) -> Result<(), 
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::config::yaml;
 
@@ -116,7 +118,7 @@ mod tests {
             for path in flag.yaml {
                 let mut nested = String::new();
                 for (depth, key) in path.split('.').enumerate() {
-                    nested.push_str(&format!("\n{}{key}:", "  ".repeat(depth)));
+                    write!(nested, "\n{}{key}:", "  ".repeat(depth)).unwrap();
                 }
                 let (config, not_honoured) =
                     applied(&format!("{nested} '{}'\n", flag.default)).unwrap();
@@ -189,27 +191,25 @@ mod tests {
     #[test]
     fn overrides_begin_with_the_limits_of_all() {
         let base = Limits { ingestion_rate_mb: 7.0, ..Limits::default() };
-        let document = yaml::read("max_query_length: 2d\nmax_query_parallelism: 3\n").unwrap();
-        let (found, not_honoured) = limits(&base, &document).unwrap();
-        assert_eq!(found, Limits { max_query_length_ms: 2 * 86_400_000, ..base.clone() });
-        let path = "limits.max_query_parallelism".to_owned();
-        assert_eq!(not_honoured, [NotHonoured { path, line: 2 }]);
         let document = yaml::read("ingestion_rate: 2\n").unwrap();
         let error = limits(&base, &document).unwrap_err();
         assert_eq!(error.to_string(), "line 1: unknown key limits.ingestion_rate");
+        let document = yaml::read("max_query_length: 2d\nmax_query_parallelism: 3\n").unwrap();
+        let (found, not_honoured) = limits(&base, &document).unwrap();
+        assert_eq!(found, Limits { max_query_length_ms: 2 * 86_400_000, ..base });
+        let path = "limits.max_query_parallelism".to_owned();
+        assert_eq!(not_honoured, [NotHonoured { path, line: 2 }]);
     }
 
     #[test]
     fn no_document_panics() {
         bolero::check!().with_type::<Vec<(u8, String)>>().for_each(|pairs| {
-            let text: String = pairs
-                .iter()
-                .map(|(pick, value)| {
-                    let flag = &FLAGS[*pick as usize % FLAGS.len()];
-                    let key = flag.yaml.first().and_then(|path| path.split('.').next());
-                    format!("{}: {value}\n", key.unwrap_or("x"))
-                })
-                .collect();
+            let mut text = String::new();
+            for (pick, value) in pairs {
+                let flag = &FLAGS[*pick as usize % FLAGS.len()];
+                let key = flag.yaml.first().and_then(|path| path.split('.').next());
+                writeln!(text, "{}: {value}", key.unwrap_or("x")).unwrap();
+            }
             let _ = applied(&text);
         });
     }

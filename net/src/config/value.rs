@@ -1,5 +1,6 @@
 //! Texts of flag values: Go's booleans and numbers, durations of Go and Prometheus alike, sizes, words; read and shown.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,6 +107,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Any text.
+#[expect(clippy::unnecessary_wraps, reason = "the table of flags calls all readers alike")]
 pub(super) fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
@@ -242,7 +244,7 @@ fn shown_duration(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, unit_ns) in UNITS {
         if rest >= unit_ns {
-            text.push_str(&format!("{}{unit}", rest / unit_ns));
+            let _ = write!(text, "{}{unit}", rest / unit_ns);
             rest %= unit_ns;
         }
     }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use super::*;
 
 /// A tree on one line: `{a@1: x, b@2: [1, ~]}`.
@@ -86,7 +88,7 @@ fn a_small_document_cannot_become_a_large_tree() {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let part = format!("*a{}, ", level - 1).repeat(10);
-        text.push_str(&format!("a{level}: &a{level} [{part}]\n"));
+        writeln!(text, "a{level}: &a{level} [{part}]").unwrap();
     }
     let error = read(&text).unwrap_err();
     assert_eq!(error.reason, "the document is too large once its aliases are resolved");
@@ -103,11 +105,14 @@ fn nesting_is_bounded_also_where_aliases_do_it() {
     assert!(read(&flow).is_err());
     let deepest = format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX));
     assert!(read(&deepest).is_ok());
-    let block: String = (0..=DEPTH_MAX).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+    let mut block = String::new();
+    for depth in 0..=DEPTH_MAX {
+        writeln!(block, "{}a:", " ".repeat(depth)).unwrap();
+    }
     assert!(read(&block).is_err());
     let mut chain = "- &a0 [x]\n".to_owned();
     for level in 1..=DEPTH_MAX {
-        chain.push_str(&format!("- &a{level} [*a{}]\n", level - 1));
+        writeln!(chain, "- &a{level} [*a{}]", level - 1).unwrap();
     }
     let error = read(&chain).unwrap_err();
     assert_eq!(error.reason, format!("nested deeper than {DEPTH_MAX}"));
@@ -121,12 +126,12 @@ fn a_long_document_is_refused_unread() {
 
 #[test]
 fn no_bytes_panic() {
+    const PARTS: [&str; 16] =
+        ["a", "b", ": ", "- ", "\n", "  ", "[", "]", "{", "}", ", ", "&x ", "*x", "<<", "'", "|\n"];
     bolero::check!().with_type::<String>().for_each(|text| {
         let _ = read(text);
     });
     // Texts near YAML reach deeper than random ones.
-    const PARTS: [&str; 16] =
-        ["a", "b", ": ", "- ", "\n", "  ", "[", "]", "{", "}", ", ", "&x ", "*x", "<<", "'", "|\n"];
     bolero::check!().with_type::<Vec<u8>>().for_each(|picks| {
         let text: String = picks.iter().map(|pick| PARTS[*pick as usize % PARTS.len()]).collect();
         let _ = read(&text);
