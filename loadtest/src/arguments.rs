@@ -1,6 +1,6 @@
 //! What is said on the command line, and the workload and schedule it makes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -17,11 +17,19 @@ const SECONDS: u64 = 60;
 /// Pushes of a run at most, where nothing is said.
 const COUNT: u64 = 1_000_000;
 
+/// Seconds that --find-rate offers a rate for.
+const STEP_SECONDS: u64 = 5;
+
 #[derive(Debug, Args)]
 pub(crate) struct PushArgs {
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse)]
-    pub(crate) url: Address,
+    /// The server [default: <http://127.0.0.1:4040>].
+    #[arg(long, value_parser = Address::parse, conflicts_with = "start")]
+    url: Option<Address>,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Offer rates from --rate up, and tell the highest of which 99 % are taken; each for 5 s, or --seconds.
+    #[arg(long, conflicts_with_all = ["journal", "kills", "count", "population"])]
+    pub(crate) find_rate: bool,
     /// Value of X-Scope-OrgID.
     #[arg(long)]
     pub(crate) tenant: Option<String>,
@@ -48,6 +56,42 @@ pub(crate) struct PushArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     workload: WorkloadArgs,
+}
+
+/// A server that the run starts itself.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// A server's binary: it is started on a free port of the loopback, and stopped in the end.
+    #[arg(long)]
+    pub(crate) start: Option<PathBuf>,
+    /// A flag for it, as it stands; may be given again.
+    #[arg(long = "server-flag", requires = "start", allow_hyphen_values = true)]
+    pub(crate) server_flags: Vec<String>,
+    /// Its data directory [default: a new one, removed when all went well].
+    #[arg(long, requires = "start")]
+    pub(crate) data: Option<PathBuf>,
+    /// Kill it (SIGKILL) so many times, at random moments, and start it again; then verify what it holds.
+    #[arg(long, requires = "start", default_value_t = 0)]
+    pub(crate) kills: u32,
+    /// Verify what it holds, also without kills.
+    #[arg(long, requires = "start")]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse)]
+    pub(crate) url: Address,
+    /// What push wrote.
+    #[arg(long)]
+    pub(crate) journal: PathBuf,
+    /// Questions asked at a time.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) connections: u16,
+    /// File for the result as JSON; - for stdout.
+    #[arg(long)]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +142,17 @@ struct WorkloadArgs {
 }
 
 impl PushArgs {
+    /// The server, where it is not one of our own.
+    pub(crate) fn url(&self) -> Address {
+        let authority = "127.0.0.1:4040".to_owned();
+        self.url.clone().unwrap_or(Address { authority, prefix: String::new() })
+    }
+
+    /// How long --find-rate offers a rate.
+    pub(crate) fn step_time(&self) -> Duration {
+        Duration::from_secs(self.seconds.unwrap_or(STEP_SECONDS))
+    }
+
     /// Pushes and seconds at most. Both are always bounded.
     pub(crate) fn bounds(&self) -> (u64, Duration) {
         if self.workload.population {
@@ -123,8 +178,8 @@ impl PushArgs {
         let args = &self.workload;
         let new_share = if args.bomb { 1.0 } else { args.new_share };
         let (source, is_series) = match (&args.series, &args.files) {
-            (Some(folder), _) => (Source::Series(folder.clone()), true),
-            (_, Some(folder)) => (Source::Files(folder.clone()), false),
+            (Some(folder), _) => (Source::Series(absolute(folder)), true),
+            (_, Some(folder)) => (Source::Files(absolute(folder)), false),
             _ => {
                 let shape = Shape { samples: args.samples, depth: args.depth, new_share };
                 (Source::Generated(shape), false)
@@ -137,6 +192,7 @@ impl PushArgs {
         };
         let interval = match (args.interval, args.live) {
             (Some(interval), _) => Some(interval),
+            (None, false) if self.find_rate && args.from.is_none() => None,
             (None, false) if is_series || args.from.is_some() => Some(POPULATION.2),
             (None, _) => None,
         };
@@ -154,6 +210,11 @@ impl PushArgs {
         });
         Spec { source, services, pods, seed: args.seed, times }
     }
+}
+
+/// So that a journal names the folder wherever it is read.
+fn absolute(folder: &Path) -> PathBuf {
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -6,10 +6,11 @@
 //!
 //! ```text
 //! workload ─► schedule ─► one thread and connection each: client ─► outcome ─► report
-//!                                                                      └─────► journal
+//!                                                                      └─────► journal ─► verify
 //! ```
 
 pub mod client;
+pub mod find_rate;
 pub mod gzip;
 pub mod journal;
 pub mod outcome;
@@ -17,6 +18,8 @@ pub mod push;
 pub mod random;
 pub mod report;
 pub mod schedule;
+pub mod server;
 pub mod shards;
+pub mod verify;
 pub mod wire;
 pub mod workload;

@@ -1,18 +1,21 @@
 //! The `pyrite-loadtest` binary.
 
 mod arguments;
+mod own_server;
 
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use arguments::PushArgs;
+use arguments::{PushArgs, VerifyArgs};
 use clap::{Parser, Subcommand};
-use loadtest::journal::{Header, Writer};
+use loadtest::client::Address;
+use loadtest::find_rate::{Step, find_rate};
+use loadtest::journal::{self, Header, Writer};
 use loadtest::push::{Push, unix_ns};
-use loadtest::report::Report;
 use loadtest::schedule::Schedule;
 use loadtest::shards;
+use loadtest::verify::{Findings, Verify};
 use loadtest::workload::Workload;
 use serde_json::{Value, json};
 
@@ -24,16 +27,22 @@ struct Cli {
     command: Command,
 }
 
+/// All end with 0 when everything is as it should be, 1 when not, 2 when that could not be found out.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Pushes profiles at a fixed rate and tells what became of them; ends with 0 when all were taken, 1 when not, 2 when it
-    /// could not run.
-    Push(PushArgs),
+    /// Pushes profiles at a fixed rate and tells what became of them. All must be taken; with --kills or --verify, found again.
+    Push(Box<PushArgs>),
+    /// Reads back what a journal says was pushed: each acknowledged push must be there once, and nothing else.
+    Verify(VerifyArgs),
 }
 
 fn main() -> ExitCode {
-    let Command::Push(args) = Cli::parse().command;
-    match push(&args) {
+    let result = match Cli::parse().command {
+        Command::Push(args) if args.server.start.is_some() => own_server::push(&args),
+        Command::Push(args) => push(&args, args.url()),
+        Command::Verify(args) => verify(&args),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -44,60 +53,104 @@ fn main() -> ExitCode {
 }
 
 /// Whether everything was taken.
-fn push(args: &PushArgs) -> Result<bool, String> {
+fn push(args: &PushArgs, address: Address) -> Result<bool, String> {
     let workload = Workload::new(args.spec(unix_ns()))?;
-    let header = Header::new(&workload, args.tenant.as_deref());
-    let journal = args
-        .journal
-        .as_deref()
-        .map(|path| Writer::create(path, &header).map_err(|error| at(path, &error)))
-        .transpose()?;
-    let (count_max, time_max) = args.bounds();
-    let push = Push {
-        address: args.url.clone(),
-        tenant: args.tenant.clone(),
-        connections_count: args.connections.into(),
-        workload: &workload,
-        first_number: 0,
-        schedule: Schedule { start: Instant::now(), rate: args.rate, count_max, time_max },
-        progress: !args.quiet,
-    };
+    let journal = args.journal.as_deref().map(|path| writer(path, args, &workload)).transpose()?;
+    let mut push = prepared(args, address, &workload);
+    if args.find_rate {
+        return search(args, &mut push);
+    }
     let report = push.run(journal).map_err(|error| error.to_string())?;
-    let shards = shards::profiles(&args.url);
-    tell(args, &report, &workload, &shards)?;
+    let mut result = report.to_json();
+    result["shard_profiles"] = shards::profiles(&push.address);
+    tell(args.json.as_deref(), &report.to_string(), &mut result, args, &workload)?;
     Ok(report.is_clean())
 }
 
+fn writer(path: &Path, args: &PushArgs, workload: &Workload) -> Result<Writer, String> {
+    let header = Header::new(workload, args.tenant.as_deref());
+    Writer::create(path, &header).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn prepared<'a>(args: &PushArgs, address: Address, workload: &'a Workload) -> Push<'a> {
+    let (count_max, time_max) = args.bounds();
+    Push {
+        address,
+        tenant: args.tenant.clone(),
+        connections_count: args.connections.into(),
+        workload,
+        first_number: 0,
+        schedule: Schedule { start: Instant::now(), rate: args.rate, count_max, time_max },
+        progress: !args.quiet,
+    }
+}
+
+fn search(args: &PushArgs, push: &mut Push<'_>) -> Result<bool, String> {
+    let mut steps = Vec::new();
+    let tell_step = |step: &Step| {
+        let (rate, goodput) = (step.rate, step.report.goodput());
+        let word = if step.is_taken() { "taken" } else { "too much" };
+        let p99 = step.report.latency_at(0.99).as_secs_f64() * 1000.0;
+        say(&format!("rate {rate:.1}/s  goodput {goodput:.1}/s  p99 {p99:.1} ms  {word}"));
+        steps.push(
+            json!({"rate": rate, "is_taken": step.is_taken(), "report": step.report.to_json()}),
+        );
+    };
+    let best = find_rate(push, args.step_time(), tell_step).map_err(|error| error.to_string())?;
+    let text = best.as_ref().map_or_else(
+        || "no rate was taken\n".to_owned(),
+        |step| format!("highest rate taken: {:.1}/s\n{}", step.rate, step.report),
+    );
+    let mut result = json!({"rate_max": best.as_ref().map(|step| step.rate), "steps": steps});
+    tell(args.json.as_deref(), &text, &mut result, args, push.workload)?;
+    Ok(best.is_some())
+}
+
+fn verify(args: &VerifyArgs) -> Result<bool, String> {
+    let (header, records) = journal::read(&args.journal)?;
+    let workload = header.workload()?;
+    let verify = Verify {
+        address: args.url.clone(),
+        tenant: header.tenant,
+        workload: &workload,
+        records,
+        threads_count: args.connections.into(),
+    };
+    let findings = verify.run()?;
+    write_result(args.json.as_deref(), &findings.to_string(), &findings.to_json())?;
+    Ok(Findings::is_clean(&findings))
+}
+
+/// Tells a result of pushing with what was asked for.
 fn tell(
+    json: Option<&Path>,
+    text: &str,
+    result: &mut Value,
     args: &PushArgs,
-    report: &Report,
     workload: &Workload,
-    shards: &Value,
 ) -> Result<(), String> {
-    let mut result = report.to_json();
-    result["shard_profiles"] = shards.clone();
     result["configuration"] = json!({
         "rate": args.rate,
         "connections": args.connections,
-        "url": format!("http://{}{}", args.url.authority, args.url.prefix),
         "workload": workload.spec(),
     });
-    match args.json.as_deref() {
+    write_result(json, text, result)
+}
+
+fn write_result(json: Option<&Path>, text: &str, result: &Value) -> Result<(), String> {
+    match json {
         Some(path) if path == Path::new("-") => {
-            say(&report.to_string());
+            say(text);
             print(&format!("{result:#}\n"));
         }
         Some(path) => {
-            print(&report.to_string());
-            std::fs::write(path, format!("{result:#}\n")).map_err(|error| at(path, &error))?;
+            print(text);
+            std::fs::write(path, format!("{result:#}\n"))
+                .map_err(|error| format!("{}: {error}", path.display()))?;
         }
-        None => print(&report.to_string()),
+        None => print(text),
     }
     Ok(())
-}
-
-fn at(path: &Path, error: &std::io::Error) -> String {
-    format!("{}: {error}", path.display())
 }
 
 #[expect(clippy::print_stdout, reason = "a command line tool tells its result")]

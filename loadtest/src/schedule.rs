@@ -16,6 +16,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// How long it takes, from the first start to the end.
+    pub fn time(&self) -> Duration {
+        let all = Duration::try_from_secs_f64(self.count_max as f64 / self.rate);
+        all.unwrap_or(Duration::MAX).min(self.time_max)
+    }
+
     /// The intended start of one push; `None` when the schedule ends before it.
     pub fn start_of(&self, number: u64) -> Option<Instant> {
         if number >= self.count_max {
@@ -38,8 +44,10 @@ mod tests {
         assert_eq!(schedule.start_of(0), Some(start));
         assert_eq!(schedule.start_of(5), Some(start + Duration::from_millis(1250)));
         assert_eq!(schedule.start_of(6), None, "the count");
+        assert_eq!(schedule.time(), Duration::from_millis(1500));
         let short = Schedule { time_max: Duration::from_secs(1), ..schedule };
         assert_eq!(short.start_of(3), Some(start + Duration::from_millis(750)));
         assert_eq!(short.start_of(4), None, "the time");
+        assert_eq!(short.time(), Duration::from_secs(1));
     }
 }

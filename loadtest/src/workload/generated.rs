@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::template::Template;
 use crate::random::mix;
 
-/// Functions that all stacks are made of.
-const FUNCTIONS: u64 = 256;
+/// Functions that all made-up stacks are made of.
+pub const FUNCTIONS: u64 = 256;
 
 /// The first new stack; the pool's are below.
 const NEW_FROM: u64 = 1 << 40;

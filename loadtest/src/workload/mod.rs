@@ -14,7 +14,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use generated::{DEPTH_MAX, Drawn, SAMPLES_MAX, Shape, function_name};
+pub use generated::{DEPTH_MAX, Drawn, FUNCTIONS, SAMPLES_MAX, Shape, function_name};
 pub use series::Kind;
 pub use template::{Template, leaf_name, leaf_value, number_of_leaf};
 

@@ -1,13 +1,8 @@
 //! The load tester against a server that notes what it is sent.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it cannot go on")]
-
-mod fake;
-
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fake::{Fate, serve};
 use loadtest::client::Address;
 use loadtest::journal::{self, Header, Writer};
 use loadtest::outcome::Outcome;
@@ -15,6 +10,8 @@ use loadtest::push::Push;
 use loadtest::report::Report;
 use loadtest::schedule::Schedule;
 use loadtest::workload::{Shape, Source, Spec, Times, Workload};
+
+use crate::fake::{Fate, serve};
 
 fn workload() -> Workload {
     let shape = Shape { samples: 5, depth: 3, new_share: 0.5 };

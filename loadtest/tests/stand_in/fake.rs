@@ -1,4 +1,9 @@
 //! A server that does what a test tells it: keeps what it is sent, or loses, doubles and changes it, refuses and hangs up.
+//!
+//! It answers the questions of a verification as simply as can be: every kept profile is looked at for every question. Knows
+//! profiles without labels of samples only.
+
+mod answers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,6 +21,21 @@ use proto::push::PushRequest;
 pub(crate) enum Fate {
     /// Kept and acknowledged.
     Keep,
+    /// Acknowledged, not kept.
+    Lose,
+    /// Kept twice, acknowledged.
+    Double,
+    /// Kept with another value of its first sample, or of its leaf's, acknowledged.
+    ChangeFirst,
+    ChangeLeaf,
+    /// Kept without its values of the second type, acknowledged.
+    Halve,
+    /// Kept an hour later, acknowledged.
+    Delay,
+    /// Kept, answered with a status all the same.
+    KeepAndRefuse(u16),
+    /// Kept, the connection closed.
+    KeepAndHangUp,
     /// Answered with a status, not kept.
     Refuse(u16),
     /// Not kept, the connection closed.
@@ -50,7 +70,8 @@ pub(crate) fn serve(
         for stream in listener.incoming() {
             let (shared, fate) = (Arc::clone(&shared), Arc::clone(&fate));
             std::thread::spawn(move || {
-                let stream = stream.unwrap();
+                let stream: TcpStream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
                 while serve_one(&stream, &shared, &*fate).is_some() {}
             });
         }
@@ -85,7 +106,10 @@ fn serve_one(
             state.tenants.extend(header("x-scope-orgid").map(str::to_owned));
             (push(&mut state, &body, fate)?, Vec::new())
         }
-        _ => (404, Vec::new()),
+        path => match answers::answer(path, &body, &state.lock().unwrap().kept) {
+            Some(answer) => (200, answer),
+            None => (404, Vec::new()),
+        },
     };
     write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", answer.len()).unwrap();
     stream.write_all(&answer).unwrap();
@@ -102,9 +126,38 @@ fn push(state: &mut State, body: &[u8], fate: &dyn Fn(u64) -> Fate) -> Option<u1
     let profile = Profile::decode(plain.as_slice()).unwrap();
     let number = profile.string_table.iter().find_map(|name| number_of_leaf(name)).unwrap();
     state.numbers.push(number);
-    let kept = Kept { labels, profile };
+    let mut kept = Kept { labels, profile };
+    let samples = &mut kept.profile.sample;
     match fate(number) {
         Fate::Keep => state.kept.push(kept),
+        Fate::Lose => {}
+        Fate::Double => state.kept.extend([kept.clone(), kept]),
+        Fate::ChangeFirst => {
+            samples[0].value[1] += 1;
+            state.kept.push(kept);
+        }
+        Fate::ChangeLeaf => {
+            samples.last_mut().unwrap().value[1] += 1;
+            state.kept.push(kept);
+        }
+        Fate::Halve => {
+            for sample in samples {
+                sample.value[1] = 0;
+            }
+            state.kept.push(kept);
+        }
+        Fate::Delay => {
+            kept.profile.time_nanos += 3_600_000_000_000;
+            state.kept.push(kept);
+        }
+        Fate::KeepAndRefuse(status) => {
+            state.kept.push(kept);
+            return Some(status);
+        }
+        Fate::KeepAndHangUp => {
+            state.kept.push(kept);
+            return None;
+        }
         Fate::Refuse(status) => return Some(status),
         Fate::HangUp => return None,
     }
