@@ -8,7 +8,6 @@ and is skipped.
 """
 
 import argparse
-import os
 import pathlib
 import subprocess
 import sys
@@ -47,8 +46,7 @@ def built():
     if go is None:
         print("skipped: no Go here, and none could be installed")
         return None
-    # Its toolchain is the one at hand; what go.sum does not name is refused.
-    environment = {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false", "CGO_ENABLED": "0"}
+    environment = toolchain.go_environment()
     fetched = subprocess.run([go, "mod", "download"], cwd=HERE, env=environment, timeout=BUILD_SECONDS, capture_output=True, text=True)
     if fetched.returncode != 0:
         print(f"skipped: the Go modules cannot be fetched here: {fetched.stderr.strip()[-500:]}")

@@ -1,5 +1,6 @@
 """Go and Node for proofs with real clients: those of the machine, else those that the Python package index carries."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -17,6 +18,11 @@ NODE_LEAST = (18,)
 def go():
     """A Go that is new enough, or None where none can be had."""
     return found(shutil.which("go"), GO_LEAST, "version") or found(installed(GO_PACKAGE, "bin/go"), GO_LEAST, "version")
+
+
+def go_environment():
+    """Go as it is at hand: it fetches no other, and what go.sum does not name is refused."""
+    return {**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly -buildvcs=false", "CGO_ENABLED": "0"}
 
 
 def node():
