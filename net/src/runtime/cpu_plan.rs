@@ -3,6 +3,8 @@
 //! One shard a CPU, pinned, as long as there are CPUs to pin to: one fewer than CPUs above four, where a core is worth more
 //! to interrupts and the kernel's I/O workers than to one more shard. More shards than CPUs (tests on small machines, `-shards`) or a CPU quota below the
 //! number of CPUs leave the shards unpinned within the allowed CPUs: a pinned shard could then wait for its CPU while another is idle.
+//! No runtime spins before it sleeps: on a shared CPU a spinning shard would take its neighbour's time. Threads that only help (disk,
+//! watchdog, log) may run on every allowed CPU.
 
 use std::io;
 use std::mem;
@@ -25,14 +27,14 @@ pub enum Seat {
 /// The CPUs this process may use: its affinity mask, and what its CPU quota amounts to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cpus {
-    /// CPU numbers of the affinity mask, ascending.
+    /// CPU numbers of the affinity mask that are online (the kernel tells no others), ascending.
     pub allowed: Vec<usize>,
     /// CPUs' worth of time the process gets (mask and quota), at least 1.
     pub budget: usize,
 }
 
 impl Cpus {
-    /// Asks the kernel.
+    /// Asks the kernel. Quotas of both versions of control groups count; a fraction of a CPU is rounded down.
     pub fn of_this_process() -> io::Result<Self> {
         let allowed = affinity()?;
         let budget = std::thread::available_parallelism()?.get().min(allowed.len()).max(1);

@@ -52,7 +52,7 @@ pub trait HostRuntime: Runtime<Conn: hyper::rt::Read + hyper::rt::Write + Unpin>
     const NAME: &'static str;
 
     /// Starts the shard's thread and runs `main` on it, in [`Class::Rpc`]. The thread ends when `main` does; tasks that are left
-    /// then are dropped.
+    /// then are polled no more: the portable runtime drops them, glommio may leak them.
     ///
     /// An `Err` of the thread itself (an executor that could not be made, the probe file unreadable) comes back from `join`, too.
     fn spawn_shard<T, F, Fut>(thread: ShardThread, main: F) -> io::Result<ShardHandle<T>>

@@ -10,11 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use net::runtime::host::HostRuntime as _;
+use net::runtime::portable::Portable;
 use net::runtime::watchdog::{Pulse, Watchdog};
 use net::runtime::{AlignedBytes, Class, Conn as _, DISK_ALIGN, File as _, Listener as _, Open};
 
 use crate::suite;
-use crate::worker::{Tested, on};
+use crate::worker::{Tested, on, on_its_own};
 
 /// The suite that the simulator passes, too.
 pub(crate) fn every_law_of_the_runtime_traits_holds<R: Tested>() {
@@ -149,6 +152,67 @@ pub(crate) fn sleep_takes_its_time_and_the_clocks_run<R: Tested>() {
     assert!(slept_ns >= 20_000_000, "slept {slept_ns} ns");
     assert!(unix_ms > 1_700_000_000_000, "{unix_ms}");
     assert_ne!(words[0], words[1]);
+}
+
+/// More than any queue of a runtime takes at a time.
+const MANY_OPERATIONS: u8 = 200;
+
+pub(crate) fn more_operations_than_a_queue_takes_all_end<R: Tested>() {
+    let read = on(&R::workers()[0], |rt| async move {
+        let file = Rc::new(rt.open("many", Open::New).await.unwrap());
+        let writes = (0..MANY_OPERATIONS).map(|byte| {
+            let file = Rc::clone(&file);
+            async move {
+                let block = AlignedBytes::padded(vec![byte; DISK_ALIGN]);
+                file.write_at(block, u64::from(byte) * DISK_ALIGN as u64).await
+            }
+        });
+        let written = futures_util::future::join_all(writes).await;
+        assert!(written.iter().all(Result::is_ok), "{written:?}");
+        file.read_at(0, usize::from(MANY_OPERATIONS) * DISK_ALIGN).await.unwrap()
+    });
+    assert!(read.chunks(DISK_ALIGN).map(|block| block[0]).eq(0..MANY_OPERATIONS));
+}
+
+pub(crate) fn operations_that_nobody_waits_for_end_and_are_counted_out<R: Tested>() {
+    on(&R::workers()[0], |rt| async move {
+        let file = rt.open("abandoned", Open::New).await.unwrap();
+        for _ in 0..MANY_OPERATIONS {
+            let write = file.write_at(AlignedBytes::padded(vec![1; DISK_ALIGN]), 0);
+            let _ = write.now_or_never(); // begun, and dropped
+        }
+        file.write_at(AlignedBytes::padded(vec![2; DISK_ALIGN]), DISK_ALIGN as u64).await.unwrap();
+        while rt.disk_operations().is_some_and(|count| count > 0) {
+            rt.sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
+pub(crate) fn what_a_shard_returns_comes_back_and_its_thread_ends<R: Tested>() {
+    struct Left(std::sync::mpsc::Sender<&'static str>);
+    impl Drop for Left {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+    let (tell, told) = std::sync::mpsc::channel();
+    let result = on_its_own(move |rt: R| async move {
+        let left = Left(tell);
+        let own = rt.clone();
+        rt.spawn(Class::Background, async move {
+            let _left = left;
+            loop {
+                own.sleep(Duration::from_hours(1)).await;
+            }
+        });
+        rt.sleep(Duration::from_millis(1)).await;
+        "done"
+    });
+    assert_eq!(result, "done");
+    // glommio leaks tasks whose wakers are still held somewhere.
+    if R::NAME == Portable::NAME {
+        assert_eq!(told.try_recv(), Ok("dropped"), "a task that is left is dropped with the shard");
+    }
 }
 
 /// Most that a busy shard may take to hear a message, with room for a loaded machine: glommio's defaults take 200 ms.

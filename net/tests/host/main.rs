@@ -52,5 +52,8 @@ on_both! {
     laws::a_busy_shard_hears_other_threads_whatever_class_is_busy,
     laws::a_long_pass_gives_way_to_a_class_before_it,
     laws::an_idle_shard_keeps_beating,
+    laws::more_operations_than_a_queue_takes_all_end,
+    laws::operations_that_nobody_waits_for_end_and_are_counted_out,
+    laws::what_a_shard_returns_comes_back_and_its_thread_ends,
     wal::many_writers_share_syncs_and_everything_is_replayed,
 }

@@ -351,3 +351,41 @@ impl Disk for Portable {
         self.blocking(move || std::fs::rename(from, to)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_direct_io_files_read_back_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        assert!(!takes_direct_io(&path), "what is not there takes nothing");
+        let file = options(Open::New).open(&path).unwrap();
+        let twice = options(Open::New).open(&path).unwrap_err();
+        assert_eq!(twice.kind(), io::ErrorKind::AlreadyExists);
+        let mut buffer = Buffer::new();
+        allocate(&file, 4 * DISK_ALIGN as u64).unwrap();
+        allocate(&file, DISK_ALIGN as u64).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 4 * DISK_ALIGN as u64, "it never shrinks");
+        let bytes: Vec<u8> =
+            (0..2 * TRANSFER_BYTES_MAX + DISK_ALIGN).map(|i| (i >> 9) as u8).collect();
+        write_at(&file, &mut buffer, &bytes, DISK_ALIGN as u64).unwrap();
+        let front = read_at(&file, &mut buffer, 0, DISK_ALIGN).unwrap();
+        assert!(front == vec![0; DISK_ALIGN]);
+        for (offset, len) in
+            [(0, usize::MAX), (5, 7), (4095, 4098), (TRANSFER_BYTES_MAX - 1, TRANSFER_BYTES_MAX)]
+        {
+            let read = read_at(&file, &mut buffer, (DISK_ALIGN + offset) as u64, len).unwrap();
+            let end = offset.saturating_add(len).min(bytes.len());
+            assert!(read == bytes[offset..end], "{len} bytes from {offset}");
+        }
+    }
+
+    #[test]
+    fn memory_for_direct_io_is_aligned() {
+        let mut buffer = Buffer::new();
+        let all = buffer.first(TRANSFER_BYTES_MAX);
+        assert_eq!(all.as_ptr().align_offset(DISK_ALIGN), 0);
+    }
+}
