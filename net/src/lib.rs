@@ -9,6 +9,7 @@ pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod mesh;
+pub mod overrides;
 pub mod process;
 pub mod readiness;
 pub mod runtime;

@@ -6,12 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use engine::hash::HashSecret;
 use engine::head::{HeadOptions, Heads};
-use engine::limits::Limits;
 use engine::profile::Step;
 use engine::query::Select;
 use proto::rpc::select::{SelectReply, SelectRequest};
@@ -23,6 +21,7 @@ use crate::component::ingester::{IngestQueue, Ingester};
 use crate::component::rates::Rates;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Inbox, Mesh, Responder};
+use crate::overrides::TenantLimits;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
@@ -42,7 +41,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ShardSettings {
     /// Limits of every tenant.
-    pub limits: Arc<Limits>,
+    pub limits: TenantLimits,
     /// This shard's part of the memory budget.
     pub budget: ShardBudget,
     /// When chunks are sealed.
@@ -97,7 +96,7 @@ impl<R: Runtime> Shard<R> {
                 rt.clone(),
                 mesh.clone(),
                 origin,
-                Arc::clone(&limits),
+                limits.clone(),
                 budget.for_pushes(),
                 Rc::clone(&counters),
             ),
@@ -105,7 +104,7 @@ impl<R: Runtime> Shard<R> {
                 Ingester {
                     rt: rt.clone(),
                     mesh: mesh.clone(),
-                    limits: Arc::clone(&limits),
+                    limits: limits.clone(),
                     budget: budget.for_pushes(),
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),

@@ -22,7 +22,7 @@ use engine::byte_size;
 use engine::ingest::{Conversion, IngestError, IngestPush, IngestRequest};
 use engine::labels::DisplayPairs;
 use engine::labels::name::SERVICE_NAME;
-use engine::limits::Limits;
+use engine::limits::{BYTES_PER_MB, Limits};
 use engine::profile::Step;
 use engine::route::{home_shard_of, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
@@ -39,6 +39,7 @@ use crate::budget::{Held, ShardBudget};
 use crate::component::write_counters::WriteCounters;
 use crate::http::{HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
+use crate::overrides::TenantLimits;
 use crate::runtime::{Class, Runtime};
 
 /// Profiles of one push under way at a time (Pyroscope's `push_max_concurrency`).
@@ -64,7 +65,7 @@ pub struct Distributor<R: Runtime> {
     rt: R,
     mesh: Mesh,
     origin: u128,
-    limits: Arc<Limits>,
+    limits: TenantLimits,
     budget: ShardBudget,
     counters: Rc<WriteCounters>,
     numbers: Rc<Numbers>,
@@ -101,6 +102,8 @@ struct Route {
 #[derive(Clone, Debug)]
 struct Push<'a> {
     tenant: &'a TenantId,
+    /// The limits in force when it came.
+    limits: &'a Limits,
     /// Whether the rate was charged for all of it at once.
     is_charged: bool,
     /// Accounts its bytes until the last of its profiles is answered.
@@ -127,7 +130,7 @@ impl<R: Runtime> Distributor<R> {
         rt: R,
         mesh: Mesh,
         origin: u128,
-        limits: Arc<Limits>,
+        limits: TenantLimits,
         budget: ShardBudget,
         counters: Rc<WriteCounters>,
     ) -> Self {
@@ -151,7 +154,8 @@ impl<R: Runtime> Distributor<R> {
             let text = format!("push holds {} profiles, limit {PUSH_PROFILES_MAX}", size.profiles);
             return Err(refusal(Code::InvalidArgument, "profiles_limit", text));
         }
-        let admitted = self.admit(size);
+        let limits = self.limits.of(tenant.as_str());
+        let admitted = self.admit(size, &limits);
         let is_charged = match admitted {
             // One charge for the whole push; only when that is too much does each profile stand for itself.
             Ok(()) => self.charge(tenant, size.claimed_bytes + size.charged_label_bytes).await,
@@ -163,7 +167,8 @@ impl<R: Runtime> Distributor<R> {
             self.counters.count_all_discarded(tenant, reason, profiles, received_bytes);
         })?;
         held.push(self.budget.hold(size.label_bytes));
-        self.push_all(Push { tenant, is_charged, held: Rc::new(held) }, series).await.outcome()
+        let push = Push { tenant, limits: &limits, is_charged, held: Rc::new(held) };
+        self.push_all(push, series).await.outcome()
     }
 
     async fn size_of(&self, series: &[PushedSeries]) -> PushSize {
@@ -183,9 +188,10 @@ impl<R: Runtime> Distributor<R> {
         size
     }
 
-    fn admit(&self, size: PushSize) -> Result<(), Failure> {
-        let batch_limit = self.body_bytes_max();
-        if batch_limit > 0 && size.claimed_bytes > batch_limit {
+    fn admit(&self, size: PushSize, limits: &Limits) -> Result<(), Failure> {
+        if let Some(batch_limit) = limits.body_bytes_max()
+            && size.claimed_bytes > batch_limit
+        {
             let text = format!(
                 "uncompressed batched profile payload size exceeds limit of {}",
                 byte_size::si(batch_limit)
@@ -207,7 +213,7 @@ impl<R: Runtime> Distributor<R> {
             if profiles.is_empty() {
                 continue;
             }
-            let route = match self.route(push.tenant, one) {
+            let route = match route(push.tenant, push.limits, one) {
                 Ok(route) => Rc::new(route),
                 Err(failure) => {
                     let (tenant, bytes) = (push.tenant.as_str(), profiles.iter().map(Bytes::len));
@@ -243,7 +249,7 @@ impl<R: Runtime> Distributor<R> {
     }
 
     async fn push_one(&self, push: Push<'_>, route: &Route, profile: Bytes) -> Result<(), Failure> {
-        let Push { tenant, is_charged, held } = push;
+        let Push { tenant, limits, is_charged, held } = push;
         let received_bytes = profile.len();
         let discarded = |failure: &Failure| {
             self.counters.count_discarded(tenant.as_str(), failure.reason, received_bytes);
@@ -251,7 +257,7 @@ impl<R: Runtime> Distributor<R> {
         if !is_charged {
             let bytes = claimed_profile_bytes(&profile) + route.label_bytes;
             if !self.charge(tenant, bytes).await.inspect_err(discarded)? {
-                let failure = self.rate_limited(bytes);
+                let failure = rate_limited(bytes, limits);
                 discarded(&failure);
                 return Err(failure);
             }
@@ -260,13 +266,6 @@ impl<R: Runtime> Distributor<R> {
         outcome.await.unwrap_or_else(|_| {
             Err(refusal(Code::Unavailable, "shard_gone", "the node is stopping"))
         })
-    }
-
-    fn rate_limited(&self, bytes: u64) -> Failure {
-        let limit = byte_size::iec((self.limits.ingestion_rate_mb * f64::from(1 << 20)) as u64);
-        let text =
-            format!("push rate limit ({limit}) exceeded while adding {}", byte_size::iec(bytes));
-        refusal(Code::ResourceExhausted, "rate_limited", text)
     }
 
     /// Gives a profile its (origin, seq) and sends it to its owner. What comes of it is seen to whether or not somebody still
@@ -312,51 +311,6 @@ impl<R: Runtime> Distributor<R> {
         Ok(outcome)
     }
 
-    /// Completes and checks the labels of a series.
-    fn route(&self, tenant: &TenantId, series: PushedSeries) -> Result<Route, Failure> {
-        let label_bytes = series.label_bytes();
-        let PushedSeries { mut labels, naming, .. } = series;
-        if labels.len() > SERIES_LABELS_MAX {
-            let (count, limit) = (labels.len(), self.limits.max_label_names_per_series);
-            let limit = limit.min(SERIES_LABELS_MAX);
-            let text = format!("profile series has {count} label names; limit {limit}");
-            return Err(refusal(Code::InvalidArgument, "max_label_names_per_series", text));
-        }
-        if label_bytes > SERIES_LABEL_BYTES_MAX {
-            let text = format!(
-                "profile series has labels of {label_bytes} bytes; limit {SERIES_LABEL_BYTES_MAX}"
-            );
-            return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
-        }
-        let given = labels.iter().find(|(name, _)| name == SERVICE_NAME);
-        let service_name: Arc<str> = given.map_or(SERVICE_NAME_UNKNOWN, |(_, value)| value).into();
-        if given.is_none() {
-            labels.push((SERVICE_NAME.to_owned(), SERVICE_NAME_UNKNOWN.to_owned()));
-        }
-        labels.sort();
-        if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let (duplicate, labels) = (&pair[0].0, DisplayPairs(&labels));
-            let text =
-                format!("profile with labels '{labels}' has duplicate label name: '{duplicate}'");
-            return Err(refusal(Code::InvalidArgument, "duplicate_label_names", text));
-        }
-        if service_name.len() > self.limits.max_label_value_length {
-            // The owner would say so too, but by then the name is a partition's.
-            let labels = DisplayPairs(&labels);
-            let text = format!(
-                "profile with labels '{labels}' has label value too long: '{service_name}'"
-            );
-            return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
-        }
-        let key = PartitionKey { tenant: tenant.clone(), service_name, split: 0 };
-        Ok(Route { key, labels: Arc::new(labels), naming, label_bytes: label_bytes as u64 })
-    }
-
-    /// `ingestion_body_limit_mb` in bytes; 0 is no limit.
-    fn body_bytes_max(&self) -> u64 {
-        (self.limits.ingestion_body_limit_mb * f64::from(1 << 20)) as u64
-    }
-
     async fn charge(&self, tenant: &TenantId, bytes: u64) -> Result<bool, Failure> {
         let request = RateRequest { tenant: tenant.as_str().to_owned(), bytes, settle: false };
         let home = home_shard_of(tenant, self.mesh.shards_count());
@@ -381,6 +335,51 @@ impl<R: Runtime> Distributor<R> {
         }
         pushed
     }
+}
+
+/// Completes and checks the labels of a series.
+fn route(tenant: &TenantId, limits: &Limits, series: PushedSeries) -> Result<Route, Failure> {
+    let label_bytes = series.label_bytes();
+    let PushedSeries { mut labels, naming, .. } = series;
+    if labels.len() > SERIES_LABELS_MAX {
+        let (count, limit) = (labels.len(), limits.max_label_names_per_series);
+        let limit = limit.min(SERIES_LABELS_MAX);
+        let text = format!("profile series has {count} label names; limit {limit}");
+        return Err(refusal(Code::InvalidArgument, "max_label_names_per_series", text));
+    }
+    if label_bytes > SERIES_LABEL_BYTES_MAX {
+        let text = format!(
+            "profile series has labels of {label_bytes} bytes; limit {SERIES_LABEL_BYTES_MAX}"
+        );
+        return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
+    }
+    let given = labels.iter().find(|(name, _)| name == SERVICE_NAME);
+    let service_name: Arc<str> = given.map_or(SERVICE_NAME_UNKNOWN, |(_, value)| value).into();
+    if given.is_none() {
+        labels.push((SERVICE_NAME.to_owned(), SERVICE_NAME_UNKNOWN.to_owned()));
+    }
+    labels.sort();
+    if let Some(pair) = labels.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        let (duplicate, labels) = (&pair[0].0, DisplayPairs(&labels));
+        let text =
+            format!("profile with labels '{labels}' has duplicate label name: '{duplicate}'");
+        return Err(refusal(Code::InvalidArgument, "duplicate_label_names", text));
+    }
+    if service_name.len() > limits.max_label_value_length {
+        // The owner would say so too, but by then the name is a partition's.
+        let labels = DisplayPairs(&labels);
+        let text =
+            format!("profile with labels '{labels}' has label value too long: '{service_name}'");
+        return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
+    }
+    let key = PartitionKey { tenant: tenant.clone(), service_name, split: 0 };
+    Ok(Route { key, labels: Arc::new(labels), naming, label_bytes: label_bytes as u64 })
+}
+
+fn rate_limited(bytes: u64, limits: &Limits) -> Failure {
+    let limit = byte_size::iec((limits.ingestion_rate_mb * BYTES_PER_MB) as u64);
+    let text = format!("push rate limit ({limit}) exceeded while adding {}", byte_size::iec(bytes));
+    refusal(Code::ResourceExhausted, "rate_limited", text)
 }
 
 /// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small. Never less
@@ -418,14 +417,15 @@ impl<R: Runtime> Writes for Distributor<R> {
         let refused =
             |error: IngestError| HttpFailure { status: error.status, failure: error.failure };
         let body_bytes = upload.body.len() as u64;
+        let limits = self.limits.of(tenant.as_str());
         let mut conversion = Conversion::begin(IngestRequest {
             query: upload.query,
             content_type: upload.content_type,
             content_encoding_gzip: upload.gzip_encoded,
             body: upload.body,
             now_ns: self.rt.unix_ms().saturating_mul(1_000_000),
-            body_bytes_max: self.body_bytes_max() as usize,
-            profile_bytes_max: self.limits.max_profile_size_bytes,
+            body_bytes_max: limits.body_bytes_max().unwrap_or_default() as usize,
+            profile_bytes_max: limits.max_profile_size_bytes,
         })
         .map_err(refused)?;
         // What it makes of the body; the body itself stays accounted, as the profile may be a slice of it.

@@ -19,7 +19,6 @@ use engine::hash::HashSecret;
 use engine::head::{Append, Heads};
 use engine::identity::Identity;
 use engine::labels::LabelSet;
-use engine::limits::Limits;
 use engine::profile::{Admission, Intake, IntakeStep, PushFacts, Step};
 use engine::route::home_shard_of;
 use engine::tenant::{PartitionKey, TenantId};
@@ -33,6 +32,7 @@ use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Mesh, Responder};
+use crate::overrides::TenantLimits;
 use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
 
@@ -47,7 +47,7 @@ pub struct Ingester<R: Runtime> {
     /// To the tenants' home shards.
     pub mesh: Mesh,
     /// Limits of every tenant.
-    pub limits: Arc<Limits>,
+    pub limits: TenantLimits,
     /// Memory of the process.
     pub budget: ShardBudget,
     /// What is counted.
@@ -218,7 +218,7 @@ impl<R: Runtime> Ingester<R> {
                     &mut request.labels,
                 ))),
                 naming: request.naming.take(),
-                limits: Arc::clone(&self.limits),
+                limits: self.limits.of(&request.tenant),
                 now_ms: request.receive_time_ms,
             },
         );

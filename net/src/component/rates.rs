@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::Arc;
 
-use engine::limits::Limits;
+use engine::limits::BYTES_PER_MB;
 use engine::token_bucket::{Rate, TokenBucket};
 use proto::rpc::append::{RateReply, RateRequest};
+
+use crate::overrides::TenantLimits;
 
 /// Buckets kept; above it full ones are forgotten, and a new tenant is limited where there is none. A bucket is about 100 bytes.
 const TENANTS_MAX: usize = 100_000;
@@ -19,7 +20,7 @@ const LOOKED_AT_MAX: usize = 32;
 /// The buckets of one home shard.
 #[derive(Debug)]
 pub struct Rates {
-    limits: Arc<Limits>,
+    limits: TenantLimits,
     buckets: RefCell<Buckets>,
 }
 
@@ -49,19 +50,19 @@ impl Buckets {
 
 impl Rates {
     /// No tenant seen yet.
-    pub fn new(limits: Arc<Limits>) -> Self {
+    pub fn new(limits: TenantLimits) -> Self {
         Self { limits, buckets: RefCell::default() }
     }
 
     /// Answers a request of any shard of the node.
     pub fn serve(&self, request: RateRequest, now_ns: u64) -> RateReply {
-        const MIB: f64 = (1 << 20) as f64;
-        if self.limits.ingestion_rate_mb <= 0.0 {
+        let limits = self.limits.of(&request.tenant);
+        if limits.ingestion_rate_mb <= 0.0 {
             return RateReply::Granted;
         }
         let rate = Rate {
-            per_second: self.limits.ingestion_rate_mb * MIB,
-            burst: self.limits.ingestion_burst_size_mb * MIB,
+            per_second: limits.ingestion_rate_mb * BYTES_PER_MB,
+            burst: limits.ingestion_burst_size_mb * BYTES_PER_MB,
         };
         let buckets = &mut *self.buckets.borrow_mut();
         if buckets.of_tenant.len() >= TENANTS_MAX
@@ -88,13 +89,15 @@ impl Rates {
 
 #[cfg(test)]
 mod tests {
+    use engine::limits::Limits;
+
     use super::*;
 
     /// A request of a new tenant once looked at all 100,000 buckets in one poll.
     #[test]
     fn a_new_tenant_finds_room_by_looking_at_a_few_buckets_a_request() {
         let limits = Limits { ingestion_rate_mb: 1.0, ..Limits::default() };
-        let rates = Rates::new(Arc::new(limits));
+        let rates = Rates::new(limits.into());
         let ask = |tenant: String, bytes| {
             rates.serve(RateRequest { tenant, bytes, settle: false }, 0) == RateReply::Granted
         };

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use engine::limits::Limits;
+use engine::limits::Overrides;
 use engine::route::ShardId;
 use futures_channel::oneshot;
 use ulid::Ulid;
@@ -109,8 +109,8 @@ struct ShardSeed {
     run: Ulid,
     /// Where all shards listen.
     listen: SocketAddr,
-    /// Limits of every tenant.
-    limits: Arc<Limits>,
+    /// Limits of every tenant at the start.
+    overrides: Arc<Overrides>,
     /// How far the shards' recovery is.
     readiness: Readiness,
     /// Its pulse.
@@ -216,8 +216,8 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
         "starting"
     );
     let seats = cpus.seats(shards_count);
-    let limits = Arc::new(config.limits.clone());
-    let settings = Settings { config: Arc::new(config), limits, run, listen, memory_limit };
+    let overrides = Arc::new(Overrides::none(config.limits.clone()));
+    let settings = Settings { config: Arc::new(config), overrides, run, listen, memory_limit };
     let start = match backend {
         Backend::Uring => Shards::start::<Uring>,
         Backend::Portable => Shards::start::<Portable>,
@@ -237,7 +237,7 @@ fn new_run() -> std::io::Result<Ulid> {
 /// What all shards have in common.
 struct Settings {
     config: Arc<Config>,
-    limits: Arc<Limits>,
+    overrides: Arc<Overrides>,
     run: Ulid,
     listen: SocketAddr,
     memory_limit: u64,
@@ -295,7 +295,7 @@ impl Shards {
                 budget: budget.clone(),
                 run: settings.run,
                 listen: settings.listen,
-                limits: Arc::clone(&settings.limits),
+                overrides: Arc::clone(&settings.overrides),
                 readiness: readiness.clone(),
                 pulse: pulse.clone(),
                 events: events.clone(),

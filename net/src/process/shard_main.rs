@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use engine::hash::HashSecret;
@@ -21,6 +20,7 @@ use crate::component::querier::Querier;
 use crate::config::Config;
 use crate::http::{self, Api, Server, Tenancy, serve_connection};
 use crate::mesh::Mesh;
+use crate::overrides::TenantLimits;
 use crate::readiness::Readiness;
 use crate::runtime::host::HostRuntime;
 use crate::runtime::{Class, Listener as _};
@@ -47,8 +47,9 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
     let log = Log::create(rt.clone(), run.0, id.0, config.wal)
         .await
         .map_err(|error| format!("creating the log: {error}"))?;
+    let limits = TenantLimits::new(seed.overrides);
     let settings = ShardSettings {
-        limits: Arc::clone(&seed.limits),
+        limits: limits.clone(),
         budget: budget.clone(),
         heads: HeadOptions::default(),
         origin: origin_of(run, id),
@@ -58,7 +59,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
     let querier = Rc::new(Querier::new(
         rt.clone(),
         mesh,
-        seed.limits,
+        limits,
         HashSecret::from_words(|| rt.next_u64()),
         budget.clone(),
     ));

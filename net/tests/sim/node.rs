@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::head::HeadOptions;
-use engine::limits::Limits;
+use engine::limits::{Limits, Overrides};
 use engine::planted::Bug;
 use engine::route::ShardId;
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
+use net::overrides::TenantLimits;
 use net::readiness::Readiness;
 use net::runtime::sim::{NodeId, Sim, World};
 use net::runtime::{Class, Clock, Rand, Spawn};
@@ -56,7 +57,7 @@ impl Node {
         let (peers, inboxes) = mesh::queues(start.shards);
         let budget = Budget::new(start.memory_limit_bytes, start.shards);
         let readiness = Readiness::new(start.shards);
-        let limits = Arc::new(start.limits);
+        let overrides = Arc::new(Overrides::none(start.limits));
         let failures = Rc::new(RefCell::new(Vec::new()));
         let settings = Settings {
             segment_bytes: SEGMENT_BYTES_MIN,
@@ -71,7 +72,7 @@ impl Node {
             log.plant(start.bug);
             let id = ShardId(number);
             let shard_settings = ShardSettings {
-                limits: Arc::clone(&limits),
+                limits: TenantLimits::new(Arc::clone(&overrides)),
                 budget: budget.of_shard(id),
                 heads: HeadOptions {
                     chunk_bytes_max: start.chunk_bytes_max,

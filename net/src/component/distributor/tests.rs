@@ -32,7 +32,7 @@ struct Node {
 impl Node {
     fn start() -> Self {
         let world = World::new(7);
-        let limits = Arc::new(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let limits = TenantLimits::from(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
         let budget = Budget::new(1 << 30, SHARDS);
         let readiness = Readiness::new(SHARDS);
         let (peers, inboxes) = mesh::queues(SHARDS);
@@ -44,7 +44,7 @@ impl Node {
             let log = world.complete(&rt, log).unwrap().unwrap();
             let budget = budget.of_shard(ShardId(id));
             let settings = ShardSettings {
-                limits: Arc::clone(&limits),
+                limits: limits.clone(),
                 budget: budget.clone(),
                 heads: HeadOptions::default(),
                 origin: 1 + u128::from(id),
@@ -250,8 +250,8 @@ fn a_push_refused_for_want_of_credit_is_counted() {
     let labels = [("__name__", "process_cpu"), ("service_name", "checkout")];
     let (shard, profile) = (Rc::clone(&node.shards[0]), node.good_profile());
     let distributor = shard.distributor();
-    let route = distributor
-        .route(&TenantId::anonymous(), series(&labels, Vec::new()))
+    let limits = Limits::default();
+    let route = route(&TenantId::anonymous(), &limits, series(&labels, Vec::new()))
         .expect("the labels are good");
     // Nobody runs meanwhile, so no reply gives credit back.
     let held = Rc::new(Vec::new());
@@ -259,7 +259,7 @@ fn a_push_refused_for_want_of_credit_is_counted() {
         let sent = distributor.send(&route, profile.clone(), Rc::clone(&held));
         assert!(sent.is_ok());
     }
-    let push = Push { tenant: &route.key.tenant, is_charged: true, held };
+    let push = Push { tenant: &route.key.tenant, limits: &limits, is_charged: true, held };
     let one_more = distributor.push_one(push, &route, profile);
     let failure = futures_executor::block_on(one_more).unwrap_err();
     assert_eq!(failure.reason, "mesh_full");

@@ -88,9 +88,10 @@ impl<R: Runtime> Querier<R> {
         pace: &Pace,
     ) -> Result<i64, Failure> {
         request.check_served()?;
-        let range = self.range(request.start_ms, request.end_ms)?;
+        let range = self.range(tenants, request.start_ms, request.end_ms)?;
         let nodes_max =
-            flame_graph_nodes(request.max_nodes.unwrap_or(0), &self.limits).map_err(refused)?;
+            flame_graph_nodes(request.max_nodes.unwrap_or(0), &self.limits.of_read(tenants))
+                .map_err(refused)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let matchers = matchers_of_type(&request.label_selector, &profile_type)?;
         let call_site = request.call_site()?;
@@ -109,7 +110,7 @@ impl<R: Runtime> Querier<R> {
         request: &StacksRequest,
     ) -> Result<Profile, Failure> {
         request.check_served()?;
-        let range = self.range(request.start_ms, request.end_ms)?;
+        let range = self.range(tenants, request.start_ms, request.end_ms)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let matchers = matchers_of_type(&request.label_selector, &profile_type)?;
         let Some(range) = range else { return Ok(Profile::default()) };
@@ -153,7 +154,8 @@ impl<R: Runtime> Querier<R> {
         let mut left = StacksRequest::from(request.left.unwrap_or_default());
         let mut right = StacksRequest::from(request.right.unwrap_or_default());
         let nodes_max = left.max_nodes.unwrap_or(0).max(right.max_nodes.unwrap_or(0));
-        let nodes_max = flame_graph_nodes(nodes_max, &self.limits).map_err(refused)?;
+        let nodes_max =
+            flame_graph_nodes(nodes_max, &self.limits.of_read(tenants)).map_err(refused)?;
         for side in [&mut left, &mut right] {
             profile_type(&side.profile_type_id)?;
             side.max_nodes = None;

@@ -14,10 +14,8 @@ mod request;
 mod series;
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use engine::hash::HashSecret;
-use engine::limits::Limits;
 use engine::tenant::TenantId;
 use proto::pprof::Profile;
 use proto::querier::{
@@ -36,6 +34,7 @@ use proto::types::{
 use crate::budget::ShardBudget;
 use crate::http::{NameCharset, Reads, Rendered};
 use crate::mesh::Mesh;
+use crate::overrides::TenantLimits;
 use crate::runtime::Runtime;
 use request::unimplemented;
 
@@ -44,7 +43,7 @@ use request::unimplemented;
 pub struct Querier<R: Runtime> {
     rt: R,
     mesh: Mesh,
-    limits: Arc<Limits>,
+    limits: TenantLimits,
     secret: HashSecret,
     budget: ShardBudget,
     in_flight: Cell<usize>,
@@ -55,7 +54,7 @@ impl<R: Runtime> Querier<R> {
     pub fn new(
         rt: R,
         mesh: Mesh,
-        limits: Arc<Limits>,
+        limits: TenantLimits,
         secret: HashSecret,
         budget: ShardBudget,
     ) -> Self {
@@ -78,7 +77,7 @@ impl<R: Runtime> Reads for Querier<R> {
         tenants: Vec<TenantId>,
         request: ProfileTypesRequest,
     ) -> Result<ProfileTypesResponse, Failure> {
-        let range = self.range_or_last_hour(request.start, request.end)?;
+        let range = self.range_or_last_hour(&tenants, request.start, request.end)?;
         let profile_types = self.types_of(&tenants, range).await?;
         Ok(ProfileTypesResponse { profile_types })
     }

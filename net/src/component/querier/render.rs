@@ -211,7 +211,7 @@ impl<R: Runtime> Querier<R> {
         let params = Params::parse(query);
         let label = params.get("label").ok_or_else(|| refused("label parameter is required"))?;
         let values = if label == name::NAME {
-            let types = self.types_of(tenants, self.range_or_last_hour(0, 0)?).await?;
+            let types = self.types_of(tenants, self.range_or_last_hour(tenants, 0, 0)?).await?;
             types.into_iter().map(|profile_type| profile_type.id).collect()
         } else {
             let name = label.to_owned();

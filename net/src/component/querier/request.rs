@@ -105,18 +105,25 @@ fn too_many(field: &str, given: usize, limit: usize) -> Failure {
 
 impl<R: Runtime> Querier<R> {
     /// `None`: nothing can be there.
-    pub(super) fn range(&self, start_ms: i64, end_ms: i64) -> Result<Option<Range>, Failure> {
-        Range::checked(start_ms, end_ms, &self.limits, self.rt.unix_ms()).map_err(refused)
+    pub(super) fn range(
+        &self,
+        tenants: &[TenantId],
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<Option<Range>, Failure> {
+        let limits = self.limits.of_read(tenants);
+        Range::checked(start_ms, end_ms, &limits, self.rt.unix_ms()).map_err(refused)
     }
 
     /// The same; 0 to 0 is the last hour.
     pub(super) fn range_or_last_hour(
         &self,
+        tenants: &[TenantId],
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Option<Range>, Failure> {
-        Range::checked_or_last_hour(start_ms, end_ms, &self.limits, self.rt.unix_ms())
-            .map_err(refused)
+        let limits = self.limits.of_read(tenants);
+        Range::checked_or_last_hour(start_ms, end_ms, &limits, self.rt.unix_ms()).map_err(refused)
     }
 }
 

@@ -97,7 +97,7 @@ impl<R: Runtime> Querier<R> {
         tenants: &[TenantId],
         request: LabelValuesRequest,
     ) -> Result<Vec<String>, Failure> {
-        let range = self.range_or_last_hour(request.start, request.end)?;
+        let range = self.range_or_last_hour(tenants, request.start, request.end)?;
         if request.name.is_empty() {
             return Err(refused("name is required"));
         }
@@ -113,7 +113,7 @@ impl<R: Runtime> Querier<R> {
         charset: NameCharset,
         request: LabelNamesRequest,
     ) -> Result<Vec<String>, Failure> {
-        let range = self.range_or_last_hour(request.start, request.end)?;
+        let range = self.range_or_last_hour(tenants, request.start, request.end)?;
         let matchers = matchers_of_all(&request.matchers)?;
         let Some(range) = range else { return Ok(Vec::new()) };
         let selection = selection(tenants, range, matchers);
@@ -135,7 +135,7 @@ impl<R: Runtime> Querier<R> {
         charset: NameCharset,
         request: SeriesRequest,
     ) -> Result<Vec<Labels>, Failure> {
-        let range = self.range_or_last_hour(request.start, request.end)?;
+        let range = self.range_or_last_hour(tenants, request.start, request.end)?;
         check_names("label_names", &request.label_names)?;
         let matchers = matchers_of_all(&request.matchers)?;
         let Some(range) = range else { return Ok(Vec::new()) };
@@ -162,7 +162,7 @@ impl<R: Runtime> Querier<R> {
         tenants: &[TenantId],
         request: &SelectSeriesRequest,
     ) -> Result<Vec<Series>, Failure> {
-        let range = self.range(request.start, request.end)?;
+        let range = self.range(tenants, request.start, request.end)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let step_ms = step_ms(request.step).map_err(refused)?;
         check_names("group_by", &request.group_by)?;

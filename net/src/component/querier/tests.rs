@@ -5,6 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 
 use engine::head::HeadOptions;
+use engine::limits::Limits;
 use engine::route::ShardId;
 use futures_util::future::poll_immediate;
 use prost::Message;
@@ -55,7 +56,7 @@ impl Node {
     fn recovering() -> Self {
         const SHARDS: u16 = 2;
         let world = World::new(7);
-        let limits = Arc::new(Limits {
+        let limits = TenantLimits::from(Limits {
             ingestion_rate_mb: 1000.0,
             ingestion_burst_size_mb: 1000.0,
             ..Limits::default()
@@ -72,7 +73,7 @@ impl Node {
             let log =
                 world.complete(&rt, Log::create(rt.clone(), 1, id, settings)).unwrap().unwrap();
             let settings = ShardSettings {
-                limits: Arc::clone(&limits),
+                limits: limits.clone(),
                 budget: budgets[usize::from(id)].clone(),
                 heads: HeadOptions { chunk_bytes_max: 512, ..HeadOptions::default() },
                 origin: 1 + u128::from(id),
