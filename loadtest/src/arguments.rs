@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use loadtest::client::Address;
-use loadtest::push::CONNECTIONS_MAX;
+use loadtest::push::{CONNECTIONS_MAX, Protocol};
 use loadtest::workload::{Shape, Source, Spec, Times};
 
 /// Population P: 18 services of nine kinds, 4 pods each, a profile every 15 s for an hour.
@@ -33,6 +33,9 @@ pub(crate) struct PushArgs {
     /// Value of X-Scope-OrgID.
     #[arg(long)]
     pub(crate) tenant: Option<String>,
+    /// How pushes are said.
+    #[arg(long, value_enum, default_value = "connect")]
+    pub(crate) protocol: ProtocolArg,
     /// Pushes a second.
     #[arg(long, default_value_t = 10.0, value_parser = rate)]
     pub(crate) rate: f64,
@@ -56,6 +59,23 @@ pub(crate) struct PushArgs {
     pub(crate) quiet: bool,
     #[command(flatten)]
     workload: WorkloadArgs,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProtocolArg {
+    /// push.v1.PusherService/Push over Connect, in protobuf.
+    Connect,
+    /// /ingest, as older agents do.
+    Ingest,
+}
+
+impl From<ProtocolArg> for Protocol {
+    fn from(arg: ProtocolArg) -> Self {
+        match arg {
+            ProtocolArg::Connect => Self::Connect,
+            ProtocolArg::Ingest => Self::Ingest,
+        }
+    }
 }
 
 /// A server that the run starts itself.

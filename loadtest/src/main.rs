@@ -77,6 +77,7 @@ fn prepared<'a>(args: &PushArgs, address: Address, workload: &'a Workload) -> Pu
     Push {
         address,
         tenant: args.tenant.clone(),
+        protocol: args.protocol.into(),
         connections_count: args.connections.into(),
         workload,
         first_number: 0,
@@ -132,6 +133,9 @@ fn tell(
     result["configuration"] = json!({
         "rate": args.rate,
         "connections": args.connections,
+        "protocol": format!("{:?}", args.protocol).to_lowercase(),
+        "kills": args.server.kills,
+        "server_flags": args.server.server_flags,
         "workload": workload.spec(),
     });
     write_result(json, text, result)

@@ -13,7 +13,7 @@ use crate::journal::{Record, Writer};
 use crate::outcome::Outcome;
 use crate::report::{Report, Timing};
 use crate::schedule::Schedule;
-use crate::workload::Workload;
+use crate::workload::{Body, Workload};
 
 const PUSH_PATH: &str = "/push.v1.PusherService/Push";
 
@@ -23,6 +23,15 @@ const STACK_BYTES: usize = 256 << 10;
 /// Most connections.
 pub const CONNECTIONS_MAX: u16 = 4096;
 
+/// How a push is said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// `push.v1.PusherService/Push` over Connect, in protobuf.
+    Connect,
+    /// `/ingest`, as older agents do: the profile itself, its labels in the query.
+    Ingest,
+}
+
 /// What is pushed where, and how.
 #[derive(Debug)]
 pub struct Push<'a> {
@@ -30,6 +39,8 @@ pub struct Push<'a> {
     pub address: Address,
     /// Value of `X-Scope-OrgID`.
     pub tenant: Option<String>,
+    /// How it is said.
+    pub protocol: Protocol,
     /// Connections, each with a thread.
     pub connections_count: usize,
     /// What is pushed.
@@ -92,11 +103,12 @@ impl Push<'_> {
             let until_start = || intended.saturating_duration_since(Instant::now());
             let now_ns = unix_ns() + i64::try_from(until_start().as_nanos()).unwrap_or_default();
             let time_ns = self.workload.time_ns(number, now_ns);
-            let body = self.workload.push_request(number, time_ns);
+            let (path, content_type, body) = self.request(number, time_ns);
             std::thread::sleep(until_start());
             let sent = Instant::now();
             let parts = [body.head.as_slice(), body.shared, body.own.as_slice()];
-            let (outcome, error) = match self.exchange(&mut connection, &parts) {
+            let (outcome, error) = match self.exchange(&mut connection, path, content_type, &parts)
+            {
                 Ok(answer) => {
                     let outcome = Outcome::of_answer(answer.status, &answer.text());
                     let is_told = outcome != Outcome::Accepted;
@@ -121,10 +133,26 @@ impl Push<'_> {
         }
     }
 
+    /// Path, content type and body.
+    fn request(&self, number: u64, time_ns: i64) -> (&str, &'static str, Body<'_>) {
+        match self.protocol {
+            Protocol::Connect => {
+                let body = self.workload.push_request(number, time_ns);
+                (PUSH_PATH, "application/proto", body)
+            }
+            Protocol::Ingest => {
+                let (path, body) = self.workload.ingest_request(number, time_ns);
+                (path, "application/octet-stream", body)
+            }
+        }
+    }
+
     /// Sends one push over the connection, or over a new one where there is none that is open.
     fn exchange(
         &self,
         kept: &mut Option<Connection>,
+        path: &str,
+        content_type: &str,
         parts: &[&[u8]],
     ) -> Result<Answer, (Outcome, io::Error)> {
         let mut connection = match kept.take().filter(|connection| !connection.is_closed()) {
@@ -133,7 +161,7 @@ impl Push<'_> {
                 .map_err(|error| (Outcome::Unsent, error))?,
         };
         let answer = connection
-            .post(PUSH_PATH, "application/proto", parts)
+            .post(path, content_type, parts)
             .map_err(|error| (Outcome::Unanswered, error))?;
         *kept = Some(connection);
         Ok(answer)

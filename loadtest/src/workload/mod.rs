@@ -10,6 +10,7 @@ mod generated;
 mod series;
 mod template;
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +78,8 @@ pub struct Target {
     pub offset: u64,
     /// The labels as fields of a `RawProfileSeries`.
     encoded: Vec<u8>,
+    /// Path and parameters of `/ingest`, where `__name__` follows from the profile's sample types.
+    ingest_path: String,
 }
 
 /// Everything that can be pushed.
@@ -219,6 +222,13 @@ impl Workload {
         Body { head, shared, own }
     }
 
+    /// What `/ingest` is asked for push `number`, and the body: the profile itself.
+    pub fn ingest_request(&self, number: u64, time_ns: i64) -> (&str, Body<'_>) {
+        let (shared, own) = self.profile(number, time_ns);
+        let path = &self.targets[self.place(number).target].ingest_path;
+        (path, Body { head: Vec::new(), shared, own })
+    }
+
     /// A number that tells workloads apart whose specs are equal and whose files are not.
     pub fn digest(&self) -> u64 {
         let templates = self.kinds.iter().flat_map(|kind| &kind.templates);
@@ -252,9 +262,27 @@ fn target(kinds: &[Kind], spec: &Spec, row: u64) -> Target {
         wire::bytes_field(&mut pair, 2, value.as_bytes()); // LabelPair.value
         wire::bytes_field(&mut encoded, 1, &pair); // RawProfileSeries.labels
     }
+    let ingest_path = ingest_path(&labels);
     // Pods of a service are a few profiles apart, services further.
     let offset = pod * 7 + copy * 3;
-    Target { labels, kind, offset, encoded }
+    Target { labels, kind, offset, encoded, ingest_path }
+}
+
+/// `/ingest?format=pprof&name=SERVICE{NAME=VALUE,…}`, escaped where it must be.
+fn ingest_path(labels: &[(String, String)]) -> String {
+    let is_service = |name: &str| name == "service_name";
+    let service = labels.iter().find(|(name, _)| is_service(name)).map_or("", |(_, value)| value);
+    let others = labels.iter().filter(|(name, _)| !is_service(name) && name != "__name__");
+    let others: Vec<String> = others.map(|(name, value)| format!("{name}={value}")).collect();
+    let mut path = String::from("/ingest?format=pprof&name=");
+    for byte in format!("{service}{{{}}}", others.join(",")).bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            write!(path, "%{byte:02X}").expect("a string takes all");
+        }
+    }
+    path
 }
 
 #[cfg(test)]

@@ -62,6 +62,16 @@ fn a_made_up_profile_is_what_its_number_says() {
 }
 
 #[test]
+fn ingest_is_told_the_same_labels_and_sent_the_same_profile() {
+    let workload = workload(Source::Generated(SHAPE), 2, 2, Times::Sending);
+    let (path, body) = workload.ingest_request(3, 99);
+    let name = "loadtest-1%7Binstance%3D10.0.1.1%3A4040%2Cnamespace%3Dshop%2Cpod%3Dloadtest-1-1%7D";
+    assert_eq!(path, format!("/ingest?format=pprof&name={name}"));
+    let pushed = workload.push_request(3, 99);
+    assert_eq!((body.head.len(), body.shared, body.own), (0, pushed.shared, pushed.own));
+}
+
+#[test]
 fn consecutive_profiles_share_all_but_the_new_stacks() {
     let stacks = |number| SHAPE.samples(7, number, number).map(|drawn| drawn.stack);
     let before: BTreeSet<u64> = stacks(99).collect();

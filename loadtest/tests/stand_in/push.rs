@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use loadtest::client::Address;
 use loadtest::journal::{self, Header, Writer};
 use loadtest::outcome::Outcome;
-use loadtest::push::Push;
+use loadtest::push::{Protocol, Push};
 use loadtest::report::Report;
 use loadtest::schedule::Schedule;
 use loadtest::workload::{Shape, Source, Spec, Times, Workload};
@@ -23,6 +23,7 @@ fn push(address: Address, rate: f64, count_max: u64, journal: Option<Writer>) ->
     let push = Push {
         address,
         tenant: Some("team-a".to_owned()),
+        protocol: Protocol::Connect,
         connections_count: 3,
         workload: &workload(),
         first_number: 0,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use loadtest::journal::{self, Header, Writer};
-use loadtest::push::Push;
+use loadtest::push::{Protocol, Push};
 use loadtest::schedule::Schedule;
 use loadtest::verify::{Findings, Verify};
 use loadtest::workload::{Shape, Source, Spec, Times, Workload};
@@ -37,6 +37,7 @@ fn verified_with(fate: impl Fn(u64) -> Fate + Send + Sync + 'static) -> Findings
     let push = Push {
         address: address.clone(),
         tenant: None,
+        protocol: Protocol::Connect,
         connections_count: 2,
         workload: &workload,
         first_number: 0,
