@@ -64,13 +64,7 @@ impl Owner {
 
     /// Inflates, decodes, normalises and admits.
     pub fn take_in(&mut self, series: &Series, profile: &Bytes) -> Admission {
-        let facts = PushFacts {
-            labels: series.labels.clone(),
-            naming: None,
-            limits: Arc::clone(&self.limits),
-            now_ms: 1_795_368_700_000,
-        };
-        self.intake.begin(profile.clone(), facts);
+        self.begin(series, profile);
         loop {
             match self.intake.step() {
                 Ok(IntakeStep::More) => {}
@@ -78,6 +72,17 @@ impl Owner {
                 other => panic!("the corpus is admitted, not {other:?}"),
             }
         }
+    }
+
+    /// Begins to take a profile in; the steps are the caller's.
+    pub fn begin(&mut self, series: &Series, profile: &Bytes) {
+        let facts = PushFacts {
+            labels: series.labels.clone(),
+            naming: None,
+            limits: Arc::clone(&self.limits),
+            now_ms: 1_795_368_700_000,
+        };
+        self.intake.begin(profile.clone(), facts);
     }
 
     /// Appends what was taken in last.

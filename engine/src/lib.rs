@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod byte_size;
+mod deflate;
 pub mod flamegraph;
 pub mod gzip;
 pub mod hash;

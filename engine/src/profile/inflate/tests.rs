@@ -19,11 +19,8 @@ fn inflate(body: Vec<u8>, limit: usize) -> Result<(Vec<u8>, usize), InflateError
     loop {
         steps += 1;
         let step = inflater.step(&mut output, &mut 500_000)?;
-        let room = if limit == 0 { PROFILE_BYTES_MAX } else { limit.max(WHOLE_BYTES_MAX) };
-        assert!(
-            output.capacity() <= 2 * (room + gzip::STEP_OUTPUT_BYTES_MAX),
-            "the output is bounded by the limit"
-        );
+        let room = if limit == 0 { PROFILE_BYTES_MAX } else { limit.max(1 << 20) };
+        assert!(output.capacity() <= 2 * (room + (64 << 10)), "the output is bounded by the limit");
         if step == Step::Done {
             return Ok((output, steps));
         }
@@ -42,7 +39,7 @@ fn noise(len: usize) -> Vec<u8> {
 
 #[test]
 fn plain_bytes_and_gzip_give_the_same_message() {
-    for len in [0, 1, 1000, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1, 3 << 20] {
+    for len in [0, 1, 1000, COPY_BYTES_MAX, COPY_BYTES_MAX + 1, 3 << 20] {
         let message = noise(len);
         assert_eq!(inflate(message.clone(), 0).unwrap().0, message, "plain, {len} bytes");
         assert_eq!(inflate(gzip(&message), 0).unwrap().0, message, "gzip, {len} bytes");
@@ -69,7 +66,7 @@ fn large_bodies_take_several_steps() {
 
 #[test]
 fn one_byte_over_the_limit_is_refused() {
-    for limit in [10, 100_000, WHOLE_BYTES_MAX, 2 << 20] {
+    for limit in [10, 100_000, COPY_BYTES_MAX, 2 << 20] {
         let over = Err(InflateError::OverLimit(limit));
         assert_eq!(inflate(noise(limit + 1), limit).map(|_| ()), over);
         assert_eq!(inflate(gzip(&noise(limit + 1)), limit).map(|_| ()), over);
@@ -123,7 +120,7 @@ fn many_members_without_content_are_inflated_in_pieces() {
     let body = gzip(&[]).repeat(50_000);
     let (output, steps) = inflate(body.clone(), 4 << 20).unwrap();
     assert!(output.is_empty());
-    assert!(steps >= body.len() / WHOLE_INPUT_BYTES_MAX, "{} bytes in {steps} steps", body.len());
+    assert!(steps >= body.len() / (80 << 10), "{} bytes in {steps} steps", body.len());
     assert_eq!(inflate(body, 1 << 10), Err(InflateError::OverLimit(1 << 10)), "refused unread");
 }
 
