@@ -18,9 +18,14 @@ fn main() -> ExitCode {
             Err(_) => process::EXIT_FAILED,
         },
         Err(error) => {
+            let (hint, status) = if error.is_usage() {
+                ("\nRun 'pyrite -help' for all flags.", process::EXIT_USAGE)
+            } else {
+                ("", process::EXIT_FAILED)
+            };
             // Nothing is left to do if stderr is gone, too.
-            let _ = writeln!(std::io::stderr(), "{error}\nRun 'pyrite -help' for all flags.");
-            process::EXIT_USAGE
+            let _ = writeln!(std::io::stderr(), "{error}{hint}");
+            status
         }
     };
     ExitCode::from(status)

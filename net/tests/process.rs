@@ -157,9 +157,68 @@ fn what_is_not_built_ends_with_1_and_the_reason() {
 }
 
 #[test]
-fn help_and_version_go_to_stdout_and_end_with_0() {
+fn a_configuration_file_of_pyroscope_starts_it_with_a_warning_for_what_does_nothing() {
     let data = tempfile::tempdir().unwrap();
-    for (flag, text) in [("-help", "Usage of pyrite"), ("--version", "pyrite, version ")] {
+    let file = concat!("-config.file=", env!("CARGO_MANIFEST_DIR"), "/tests/config/pyroscope.yaml");
+    let mut command = pyrite(data.path(), &[file, "-config.expand-env", "-ring.store=consul"]);
+    let mut child = command.env("LEVEL", "warn").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let noted: Vec<String> = (0..14).map_while(|_| lines.next()).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let want = [
+        "show_banner",
+        "analytics.reporting_enabled",
+        "server.grpc_server_max_recv_msg_size",
+        "limits.ingestion_relabeling_rules",
+        "memberlist.bind_port",
+        "memberlist.join_members",
+        "ingester.lifecycler.ring.replication_factor",
+        "ingester.lifecycler.ring.kvstore.store",
+        "compactor.data_dir",
+        "pyroscopedb.max_block_duration",
+        "storage.s3.http.insecure_skip_verify",
+        "storage.filesystem.dir",
+        "self_profiling.disable_push",
+        "-ring.store",
+    ];
+    for (line, setting) in noted.iter().zip(want) {
+        let is_warning = line.contains("level=warn") && line.contains("accepted and does nothing");
+        assert!(is_warning && line.contains(setting), "{setting}: {line}");
+    }
+    assert_eq!(noted.len(), want.len());
+}
+
+#[test]
+fn a_configuration_file_that_is_wrong_ends_with_1_and_its_line() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (text, reason) in [
+        ("target: all\nserver:\n  port: 4040\n", ":3: unknown key server.port"),
+        ("shards: many\n", ":1: shards: expected a whole number"),
+        ("shards: 1\nshards: 2\n", ":2: the key \"shards\" is given twice"),
+        ("server: {\n", ""),
+    ] {
+        let file = files.path().join("config.yaml");
+        std::fs::write(&file, text).unwrap();
+        let flag = format!("-config.file={}", file.display());
+        let output = run_to_end(&mut pyrite(data.path(), &[&flag]));
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let begins = format!("failed parsing config: {}:", file.display());
+        assert!(stderr.starts_with(&begins) && stderr.contains(reason), "{stderr}");
+    }
+    assert!(!data.path().join("wal").exists(), "nothing was begun");
+}
+
+#[test]
+fn help_version_and_modules_go_to_stdout_and_end_with_0() {
+    let data = tempfile::tempdir().unwrap();
+    for (flag, text) in [
+        ("-help", "Usage of pyrite"),
+        ("-help-all", "Usage of pyrite"),
+        ("--version", "pyrite, version "),
+        ("-modules", "all\ncompactor *\n"),
+    ] {
         let output = run_to_end(&mut pyrite(data.path(), &[flag]));
         assert_eq!(output.status.code(), Some(0), "{flag}");
         assert!(String::from_utf8(output.stdout).unwrap().starts_with(text), "{flag}");

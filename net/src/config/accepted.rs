@@ -21,6 +21,11 @@ pub struct Accepted {
 /// The list, in its own order.
 pub static ACCEPTED: LazyLock<Vec<Accepted>> = LazyLock::new(|| read(include_str!("accepted.txt")));
 
+/// The setting of this flag.
+pub(super) fn by_flag(name: &str) -> Option<&'static Accepted> {
+    ACCEPTED.iter().find(|setting| !setting.flag.is_empty() && setting.flag == name)
+}
+
 /// The setting at this path.
 pub(super) fn by_path(path: &str) -> Option<&'static Accepted> {
     ACCEPTED.iter().find(|setting| !setting.path.is_empty() && setting.path == path)

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::accepted::ACCEPTED;
 use super::flags::FLAGS;
 
 /// Text of `-version`.
@@ -25,26 +26,56 @@ pub(super) fn help() -> String {
         text.push('\n');
     }
     text.push_str(
-        "  -help\n    \tPrint this and end.\n  -version\n    \tPrint the version and end.\n",
+        "  -help\n    \tPrint this and end.\n  \
+         -help-all\n    \tPrint this with the flags that are accepted and do nothing, and end.\n  \
+         -modules\n    \tPrint the modules that -target takes and end.\n  \
+         -version\n    \tPrint the version and end.\n",
     );
+    text
+}
+
+/// Text of `-help-all`.
+pub(super) fn help_all() -> String {
+    let mut text = help();
+    text.push_str(
+        "\nAccepted for files and manifests of Pyroscope and Phlare; they do nothing:\n\n",
+    );
+    for setting in ACCEPTED.iter().filter(|setting| !setting.flag.is_empty()) {
+        let _ = writeln!(text, "  -{}", setting.flag);
+    }
     text
 }
 
 /// Text of `docs/configuration.md`.
 pub fn reference_page() -> String {
     let mut text = PREFACE.to_owned();
-    text.push_str("| Flag | Value | Default | Meaning |\n|---|---|---|---|\n");
+    text.push_str("| Flag | YAML | Value | Default | Meaning |\n|---|---|---|---|---|\n");
     for flag in FLAGS {
         let value =
             if flag.kind.placeholder().is_empty() { "bool" } else { flag.kind.placeholder() };
         let default =
             if flag.default.is_empty() { String::new() } else { format!("`{}`", flag.default) };
-        let _ = write!(text, "| `-{}` | {value} | {default} | {}", flag.name, flag.help);
+        let path = flag.yaml.first().map_or_else(String::new, |path| format!("`{path}`"));
+        let _ = write!(text, "| `-{}` | {path} | {value} | {default} | {}", flag.name, flag.help);
         if !flag.aliases.is_empty() {
             let _ = write!(text, " Also: `-{}`.", flag.aliases.join("`, `-"));
         }
         text.push_str(" |\n");
     }
+    text.push_str(ACCEPTED_PREFACE);
+    let mut block = "";
+    for setting in ACCEPTED.iter().filter(|setting| !setting.path.is_empty()) {
+        let (outer, name) = setting.path.split_once('.').unwrap_or(("", &setting.path));
+        if outer != block || text.ends_with("\n\n") {
+            block = outer;
+            let shown = if outer.is_empty() { "top level" } else { outer };
+            let _ = write!(text, "{}- {shown}: ", if text.ends_with('\n') { "" } else { "\n" });
+        } else {
+            text.push_str(", ");
+        }
+        let _ = write!(text, "`{name}`");
+    }
+    text.push('\n');
     text
 }
 
@@ -57,9 +88,22 @@ Flags are written as Go programs take them: `-name=value`, `--name=value` or `-n
 several equal flags wins. An unknown flag ends the process with status 2 and is named on stderr. Names and defaults are those of Grafana
 Pyroscope where the meaning is the same.
 
+`-config.file` names a YAML file with the same settings; flags win over it. An unknown key, a key given twice or a value that cannot be read
+ends the process with status 1, with file and line on stderr. With `-config.expand-env` the variables `${NAME}`, `${NAME:-default}` and
+`${NAME:default}` are filled in first (`$${` stands for `${`). Aliases and merge keys (`<<`) work. `GET /api/v1/status/config` shows what
+is in force.
+
 - *duration*: `1h30m`, `500ms`, `7d`, `1w`, `0`.
 - *size*: bytes, or a number with `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`, `MB`, `GB` (powers of 1000).
 
-`-help` prints this table, `-version` the version.
+`-help` prints this table, `-help-all` also what is accepted and does nothing, `-modules` the modules of `-target`, `-version` the version.
+
+";
+
+const ACCEPTED_PREFACE: &str = "
+## Accepted, and without effect
+
+Keys of Pyroscope's and Phlare's files, and the flags that set them, are accepted so that existing files and manifests start Pyrite; each
+is named in one warning at the start.
 
 ";

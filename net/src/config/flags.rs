@@ -88,6 +88,20 @@ pub static FLAGS: &[Flag] = &[
         "Take the tenant from the header X-Scope-OrgID, which is then required. Otherwise all data belongs to the tenant anonymous."
     ),
     flag!(
+        "config.expand-env" @,
+        Bool,
+        "false",
+        expand_env = boolean,
+        "Fill in ${NAME}, ${NAME:-default} and ${NAME:default} in the configuration file from the environment."
+    ),
+    flag!(
+        "config.file" @,
+        Text,
+        "",
+        config_file = text,
+        "YAML file with settings; flags win over it. Files of Pyroscope and Phlare load: what does nothing here is named in a warning."
+    ),
+    flag!(
         "data.path" | "pyroscopedb.data-path" | "phlaredb.data-path" @ "data.path" | "pyroscopedb.data_path" | "phlaredb.data_path",
         Text,
         "./data",
@@ -240,7 +254,7 @@ pub static FLAGS: &[Flag] = &[
         Text,
         "all",
         target = text,
-        "Modules this process runs. Only all is built so far."
+        "Modules this process runs, separated by commas (-modules lists them). Only all is built so far."
     ),
     flag!(
         "validation.max-label-names-per-series" @ "limits.max_label_names_per_series",

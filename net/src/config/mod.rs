@@ -5,8 +5,10 @@
 
 mod accepted;
 mod docs;
+mod env;
 mod flags;
 mod memory;
+mod modules;
 mod parse;
 pub mod settings;
 mod value;
@@ -23,12 +25,19 @@ pub use accepted::{ACCEPTED, Accepted};
 pub use docs::reference_page;
 pub use flags::{FLAGS, Flag, Kind};
 pub use memory::memory_limit_default;
-pub use parse::{Invocation, UsageError, parse};
+pub use modules::{MODULES, Module};
+pub use parse::{ConfigError, Invocation, parse};
 
 /// Everything a process is told at its start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Modules to run; only `all` exists.
+    /// File with further settings, which flags override; empty: none.
+    pub config_file: String,
+    /// Whether `${NAME}` in that file stands for a variable of the environment.
+    pub expand_env: bool,
+    /// What was said and does nothing, each once, in words for a warning.
+    pub not_honoured: Vec<String>,
+    /// Modules to run, by name and separated by commas; only `all` exists.
     pub target: String,
     /// Directory of the log (and later of blocks).
     pub data_path: PathBuf,
@@ -113,6 +122,9 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            config_file: String::new(),
+            expand_env: false,
+            not_honoured: Vec::new(),
             target: "all".to_owned(),
             data_path: PathBuf::from("./data"),
             shards: 0,
@@ -146,13 +158,19 @@ pub struct Unsupported {
 }
 
 impl Config {
+    fn note_not_honoured(&mut self, setting: String) {
+        if !self.not_honoured.contains(&setting) {
+            self.not_honoured.push(setting);
+        }
+    }
+
     /// Refuses what is legal and not built yet, and values that fit no machine.
     pub fn check(&self) -> Result<(), Unsupported> {
         let refused = |flag, value: &str, reason: &str| {
             Err(Unsupported { flag, value: value.to_owned(), reason: reason.to_owned() })
         };
-        if self.target != "all" {
-            return refused("target", &self.target, "only target all is built so far");
+        if let Err(reason) = modules::check(&self.target) {
+            return refused("target", &self.target, &reason);
         }
         if self.storage_backend != "filesystem" {
             let reason = "only the backend filesystem is built so far";

@@ -179,6 +179,9 @@ fn abort_on_panic() {
 
 fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessError> {
     config.check()?;
+    for setting in &config.not_honoured {
+        tracing::warn!(setting, "this setting is accepted and does nothing");
+    }
     // Leaked: a shard that is stuck may still append after this has returned, so the lock lasts to the process's very end.
     let data_dir: &DataDir = Box::leak(Box::new(DataDir::open(&config.data_path)?));
     let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
