@@ -190,6 +190,30 @@ fn a_configuration_file_of_pyroscope_starts_it_with_a_warning_for_what_does_noth
 }
 
 #[test]
+fn the_configuration_in_force_is_shown_and_can_be_used_again() {
+    let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let server = Server::start(data.path(), &["-distributor.ingestion-rate-limit-mb=7.5"]);
+    let (status, shown) = server.get("/api/v1/status/config");
+    assert_eq!(status, 200);
+    assert!(
+        shown.contains("ingestion_rate_mb: 7.5\n") && shown.contains("log_level: info\n"),
+        "{shown}"
+    );
+    let (_, changed) = server.get("/api/v1/status/config/diff");
+    assert!(
+        changed.contains("ingestion_rate_mb: 7.5\n") && !changed.contains("log_level"),
+        "{changed}"
+    );
+    let (_, defaults) = server.get("/api/v1/status/config/default");
+    assert!(defaults.contains("http_listen_port: 4040\n"), "{defaults}");
+    drop(server);
+    let file = files.path().join("config.yaml");
+    std::fs::write(&file, &shown).unwrap();
+    let again = Server::start(data.path(), &[&format!("-config.file={}", file.display())]);
+    assert_eq!(again.get("/api/v1/status/config").1, shown);
+}
+
+#[test]
 fn a_configuration_file_that_is_wrong_ends_with_1_and_its_line() {
     let (data, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (text, reason) in [

@@ -43,6 +43,8 @@ pub enum Kind {
     Size,
     /// Anything.
     Text,
+    /// Anything, and never shown.
+    Secret,
 }
 
 impl Kind {
@@ -54,7 +56,7 @@ impl Kind {
             Self::Int => "int",
             Self::Duration => "duration",
             Self::Size => "size",
-            Self::Text => "string",
+            Self::Text | Self::Secret => "string",
         }
     }
 }

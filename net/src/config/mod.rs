@@ -9,6 +9,7 @@ mod env;
 mod flags;
 mod memory;
 mod modules;
+mod pages;
 mod parse;
 pub mod settings;
 mod value;
@@ -26,6 +27,7 @@ pub use docs::reference_page;
 pub use flags::{FLAGS, Flag, Kind};
 pub use memory::memory_limit_default;
 pub use modules::{MODULES, Module};
+pub use pages::Pages;
 pub use parse::{ConfigError, Invocation, parse};
 
 /// Everything a process is told at its start.

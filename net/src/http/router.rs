@@ -33,6 +33,12 @@ pub(super) enum Route {
     Metrics,
     /// Version.
     BuildInfo,
+    /// The configuration in force.
+    Config,
+    /// What of it differs from the defaults.
+    ConfigDiff,
+    /// The defaults.
+    ConfigDefault,
     /// Whether reads are served, by gRPC's protocol.
     HealthCheck,
     /// The same, as it changes.
@@ -49,6 +55,9 @@ impl Route {
             "/ready" => Self::Ready,
             "/metrics" => Self::Metrics,
             "/api/v1/status/buildinfo" => Self::BuildInfo,
+            "/api/v1/status/config" => Self::Config,
+            "/api/v1/status/config/diff" => Self::ConfigDiff,
+            "/api/v1/status/config/default" => Self::ConfigDefault,
             HEALTH_CHECK => Self::HealthCheck,
             HEALTH_WATCH => Self::HealthWatch,
             path => Self::Procedure(Procedure::from_path(path)?),
@@ -70,6 +79,9 @@ impl Route {
             Self::Ready => "/ready",
             Self::Metrics => "/metrics",
             Self::BuildInfo => "/api/v1/status/buildinfo",
+            Self::Config => "/api/v1/status/config",
+            Self::ConfigDiff => "/api/v1/status/config/diff",
+            Self::ConfigDefault => "/api/v1/status/config/default",
             Self::HealthCheck => HEALTH_CHECK,
             Self::HealthWatch => HEALTH_WATCH,
         }
@@ -146,6 +158,9 @@ where
         Route::Ready => status::ready(server),
         Route::Metrics => status::metrics(server, request.headers()).await,
         Route::BuildInfo => status::build_info(),
+        Route::Config => status::config(&server.config.config_pages.in_force),
+        Route::ConfigDiff => status::config(&server.config.config_pages.changed),
+        Route::ConfigDefault => status::config(&server.config.config_pages.defaults),
         Route::HealthCheck => health::check(server, request).await,
         Route::HealthWatch => health::watch(server, request).await,
     }

@@ -15,6 +15,7 @@ use super::body::BodyLimits;
 use super::counters::HttpCounters;
 use super::tenant_header::Tenancy;
 use crate::budget::ShardBudget;
+use crate::config::Pages;
 use crate::runtime::{Clock, Spawn};
 
 /// Body of a query at most, bytes. Queries are selectors and ids; the widest seen is a few kB. It is decoded in one go: a body
@@ -36,6 +37,8 @@ pub struct HttpConfig {
     /// `-server.http-conn-limit` of one shard: connections beyond it are closed at once. A connection's buffers are about
     /// 20 kB, and up to 1 MiB while a large body is on its way.
     pub connections_max: usize,
+    /// What `/api/v1/status/config` answers.
+    pub config_pages: Pages,
 }
 
 impl Default for HttpConfig {
@@ -46,6 +49,7 @@ impl Default for HttpConfig {
             read_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(2),
             connections_max: 8192,
+            config_pages: Pages::default(),
         }
     }
 }

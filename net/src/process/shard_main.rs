@@ -17,7 +17,7 @@ use super::{Event, ShardSeed};
 use crate::budget::Budget;
 use crate::component::distributor::Distributor;
 use crate::component::querier::Querier;
-use crate::config::Config;
+use crate::config::{Config, Pages};
 use crate::http::{self, Api, Server, Tenancy, serve_connection};
 use crate::mesh::Mesh;
 use crate::overrides::TenantLimits;
@@ -174,6 +174,7 @@ fn http_config(config: &Config, shards_count: u16) -> http::HttpConfig {
             0 => defaults.connections_max,
             connections => connections.div_ceil(shards_count.into()),
         },
+        config_pages: Pages::of(config),
     }
 }
 

@@ -216,7 +216,7 @@ pub fn process_samples(budget: &Budget, runtime: &str) -> Vec<MetricSample> {
             "pyroscope_build_info",
             vec![
                 ("version", env!("CARGO_PKG_VERSION").to_owned()),
-                ("revision", String::new()),
+                ("revision", super::REVISION.to_owned()),
                 ("branch", String::new()),
                 ("goversion", String::new()),
             ],

@@ -1,5 +1,6 @@
 //! What probes and scrapers ask.
 
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
@@ -31,11 +32,16 @@ pub(in crate::http) async fn metrics<R: Spawn, A: Api>(
     reply::compressed(&server.rt, &server.budget, headers, reply).await
 }
 
+/// `/api/v1/status/config`, `…/diff` and `…/default`: YAML.
+pub(in crate::http) fn config(page: &Bytes) -> Reply {
+    reply::full(StatusCode::OK, TEXT, page.clone().into())
+}
+
 /// `/api/v1/status/buildinfo`, in the shape Prometheus' clients know. What a Go build would name and ours has not is empty.
 pub(in crate::http) fn build_info() -> Reply {
     let body = json!({"status": "success", "data": {
         "version": env!("CARGO_PKG_VERSION"),
-        "revision": "",
+        "revision": crate::telemetry::REVISION,
         "branch": "",
         "buildUser": "",
         "buildDate": "",
