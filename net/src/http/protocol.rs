@@ -203,7 +203,7 @@ impl Opener for CallOpener {
         match self {
             Self::Bare(_) => message_bytes_max,
             Self::Framed(_) => framed,
-            // A client may pad every piece that it sends; half as much again is more than any does.
+            // base64 is a third longer, and more where a client pads every piece that it sends.
             Self::Text(..) => framed.saturating_mul(2),
         }
     }

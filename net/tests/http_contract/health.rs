@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Frame, Incoming};
 use net::runtime::Clock;
 
-use crate::grpc::{base64, frame, unbase64};
+use crate::grpc_way::{base64, frame, unbase64};
 use crate::world::{World, request};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";

@@ -7,6 +7,7 @@
 mod api;
 mod connection;
 mod grpc;
+mod grpc_way;
 mod health;
 mod ingest;
 mod pipe;

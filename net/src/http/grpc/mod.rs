@@ -84,7 +84,7 @@ pub(super) fn failure(content_type: &'static str, failure: &Failure) -> Reply {
     let headers = reply.headers_mut();
     headers.extend(status_of_failure(failure));
     reply::set_retry_after(headers, failure);
-    // What was counted as an HTTP status when all calls were Connect's.
+    // Tells the router what to count: HTTP's status says nothing.
     reply.extensions_mut().insert(failure.code);
     reply
 }
