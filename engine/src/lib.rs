@@ -5,6 +5,7 @@
 //! ([`profile`]), where it is kept ([`symbols`], [`head`], `wal`), and what is asked of it (`query`, `flamegraph`).
 #![deny(unsafe_code)]
 
+pub mod block;
 pub mod byte_size;
 mod deflate;
 pub mod flamegraph;
@@ -15,6 +16,7 @@ pub mod identity;
 pub mod ingest;
 pub mod labels;
 pub mod limits;
+pub mod machine;
 pub mod pace;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;

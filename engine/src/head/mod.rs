@@ -31,6 +31,7 @@ pub use chunk::Chunk;
 pub use frozen::{Frozen, FrozenId, View};
 pub use heads::{HeadOptions, Heads};
 pub use row::Row;
+pub(crate) use row::RowPlace;
 pub use scan::Cursor;
 pub use series::Series;
 
@@ -112,6 +113,12 @@ impl Head {
     /// The chunk that appends go to.
     pub fn open(&self) -> &Chunk {
         &self.open
+    }
+
+    /// Number of profiles.
+    pub fn profiles_count(&self) -> usize {
+        let sealed = self.sealed.iter().map(|chunk| chunk.batches_count()).sum::<usize>();
+        sealed + self.open.batches_count()
     }
 
     /// Heap bytes held, unused capacity included.

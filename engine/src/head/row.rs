@@ -225,7 +225,50 @@ pub struct Row<'a> {
     multiplier: u64,
 }
 
+/// Where a row of a head lies, with its header: 56 bytes for a row that is read later, in another order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowPlace {
+    pub(crate) series: SeriesId,
+    pub(crate) time_ns: i64,
+    pub(crate) total: i64,
+    pub(crate) values_count: u32,
+    multiplier: u64,
+    pub(super) chunk: u32,
+    nodes_at: u32,
+    values_at: u32,
+}
+
+impl RowPlace {
+    /// The row; `samples` is its chunk's stream.
+    pub(super) fn row<'a>(&self, samples: &'a [u8]) -> Row<'a> {
+        Row {
+            series: self.series,
+            time_ns: self.time_ns,
+            total: self.total,
+            values_count: self.values_count,
+            nodes: &samples[self.nodes_at as usize..],
+            values: &samples[self.values_at as usize..],
+            multiplier: self.multiplier,
+        }
+    }
+}
+
 impl Row<'_> {
+    /// Where it lies; `samples` is the stream of its chunk.
+    pub(super) fn place(&self, chunk: usize, samples: &[u8]) -> RowPlace {
+        let at = |rest: &[u8]| (samples.len() - rest.len()) as u32; // both go to the stream's end
+        RowPlace {
+            series: self.series,
+            time_ns: self.time_ns,
+            total: self.total,
+            values_count: self.values_count,
+            multiplier: self.multiplier,
+            chunk: chunk as u32,
+            nodes_at: at(self.nodes),
+            values_at: at(self.values),
+        }
+    }
+
     /// Calls back with every stack of the row, in the order of node ids, and its value; gives the number of calls.
     #[inline]
     pub fn for_each_sample(&self, mut f: impl FnMut(NodeId, i64)) -> usize {

@@ -1,7 +1,7 @@
 //! Reading a head's rows, some at a time, while appends go on.
 
 use super::Head;
-use super::row::{BatchReader, Row};
+use super::row::{BatchReader, Row, RowPlace};
 use crate::profile::Step;
 
 /// What a step of a scan pays for a profile out of range, and for a row beside the values that were read of it.
@@ -44,6 +44,31 @@ impl Head {
         values_max: usize,
         mut f: impl FnMut(Row<'_>) -> usize,
     ) -> Step {
+        self.scan_chunks(from_ns, until_ns, cursor, values_max, |_, _, row| f(row))
+    }
+
+    /// Notes where the next rows lie, at most about `rows_max` of them: so that they can be read in another order.
+    pub(crate) fn places(&self, cursor: &mut Cursor, rows_max: usize, into: &mut Vec<RowPlace>) -> Step {
+        self.scan_chunks(i64::MIN, i64::MAX, cursor, rows_max * ROW_COST, |chunk, samples, row| {
+            into.push(row.place(chunk, samples));
+            0
+        })
+    }
+
+    /// The row at a place that [`Head::places`] gave.
+    pub(crate) fn row_at(&self, place: &RowPlace) -> Row<'_> {
+        let chunk = self.sealed.get(place.chunk as usize).map_or(&self.open, |chunk| &**chunk);
+        place.row(chunk.streams().1)
+    }
+
+    fn scan_chunks(
+        &self,
+        from_ns: i64,
+        until_ns: i64,
+        cursor: &mut Cursor,
+        values_max: usize,
+        mut f: impl FnMut(usize, &[u8], Row<'_>) -> usize,
+    ) -> Step {
         let mut cost = 0;
         while cursor.chunk <= cursor.last_chunk {
             let chunk = self.sealed.get(cursor.chunk).map_or(&self.open, |chunk| &**chunk);
@@ -61,7 +86,7 @@ impl Head {
                 if from_ns <= batch.time_ns && batch.time_ns <= until_ns {
                     let mut reader = cursor.reader.take().unwrap_or_else(|| batch.reader());
                     while let Some(row) = reader.next(rows, samples) {
-                        cost += ROW_COST + f(row);
+                        cost += ROW_COST + f(cursor.chunk, samples, row);
                         if cost >= values_max {
                             cursor.reader = Some(reader);
                             return Step::More;

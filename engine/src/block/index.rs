@@ -1,0 +1,397 @@
+//! `index`: everything that a reader needs to plan its reads: labels, series, partitions, and where each page lies.
+//!
+//! ```text
+//! labels      name ─ value ─► series            postings
+//! series      labels, rows of profiles, times
+//! partitions  service, split: series, rows of every table, (origin, seq) intervals
+//! tables      row groups ─ column chunks ─ pages: offset, length, rows, checksum
+//! ```
+//! A header (magic, version, length, checksum) and a rkyv archive. The archive is validated before it is used, then read into
+//! these types, then [`Index::validate`] holds every reference in it to be right: whoever has an `Index` need not check again.
+//!
+//! Format: `docs/format/block.md`.
+
+use rkyv::rancor;
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::BlockError;
+use super::schema::Table;
+use super::{BLOCK_VERSION, INDEX_FILE};
+
+/// First bytes of the file.
+const MAGIC: [u8; 8] = *b"PYRINDEX";
+
+/// Bytes before the archive.
+const HEADER_BYTES: usize = 32;
+
+/// The index of a block.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Index {
+    /// By ascending name.
+    pub labels: Vec<LabelIndex>,
+    /// By partition, profile type and labels.
+    pub series: Vec<SeriesIndex>,
+    /// By service name and split.
+    pub partitions: Vec<PartitionIndex>,
+    /// In the order of [`Table::ALL`].
+    pub tables: Vec<TableIndex>,
+}
+
+/// A label name, and the series that have it.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct LabelIndex {
+    /// Its name.
+    pub name: String,
+    /// By ascending value.
+    pub values: Vec<ValueIndex>,
+}
+
+/// A label value, and the series that have it.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct ValueIndex {
+    /// The value.
+    pub value: String,
+    /// Rows of [`Index::series`], ascending.
+    pub series: Vec<u32>,
+}
+
+/// One series.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct SeriesIndex {
+    /// Its labels, by ascending name.
+    pub labels: Vec<LabelRef>,
+    /// Its rows of `profiles`, by time.
+    pub profiles: Rows,
+    /// Least time, Unix nanoseconds.
+    pub time_ns_min: i64,
+    /// Greatest time, Unix nanoseconds.
+    pub time_ns_max: i64,
+}
+
+/// A label of a series.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LabelRef {
+    /// Row of [`Index::labels`].
+    pub name: u32,
+    /// Row of [`LabelIndex::values`].
+    pub value: u32,
+}
+
+/// Rows `start..end` of a table.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rows {
+    /// The first.
+    pub start: u64,
+    /// Behind the last.
+    pub end: u64,
+}
+
+impl Rows {
+    /// How many.
+    pub fn len(self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+}
+
+/// One partition.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct PartitionIndex {
+    /// Value of `service_name`.
+    pub service_name: String,
+    /// 0 unless the service is spread over shards.
+    pub split: u32,
+    /// Its rows of [`Index::series`].
+    pub series: Rows,
+    /// Its rows of each table, in the order of [`Table::ALL`].
+    pub tables: Vec<Rows>,
+    /// Its location ids; rows of `locations` are their lines.
+    pub locations: Rows,
+    /// By ascending origin: the profiles it holds.
+    pub origins: Vec<OriginIndex>,
+}
+
+/// The profiles of one origin.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct OriginIndex {
+    /// Run of the distributor's shard.
+    pub origin: u128,
+    /// Ascending, with a gap between any two.
+    pub intervals: Vec<Interval>,
+}
+
+/// Sequence numbers, both ends included.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interval {
+    /// The first.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+}
+
+/// Where the pages of a table lie.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct TableIndex {
+    /// All rows.
+    pub rows: u64,
+    /// In order.
+    pub row_groups: Vec<RowGroupIndex>,
+}
+
+/// One row group.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+pub struct RowGroupIndex {
+    /// Its rows.
+    pub rows: u32,
+    /// By column.
+    pub chunks: Vec<ChunkIndex>,
+}
+
+/// One column of a row group.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
+pub struct ChunkIndex {
+    /// The page of its dictionary; what its rows count are values.
+    pub dictionary: Option<PageIndex>,
+    /// Pages of rows, in order.
+    pub pages: Vec<PageIndex>,
+}
+
+/// One page: a range of the file that is read and verified whole.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageIndex {
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its length, header included.
+    pub bytes: u32,
+    /// Length of Parquet's page header at its front.
+    pub header_bytes: u32,
+    /// Length of what is behind the header, decompressed.
+    pub values_bytes: u32,
+    /// Its rows, nulls included.
+    pub rows: u32,
+    /// Parquet's number of the encoding.
+    pub encoding: u8,
+    /// xxh3-64 of its bytes.
+    pub checksum: u64,
+}
+
+impl Index {
+    /// The bytes of the file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let archive = rkyv::to_bytes::<rancor::Error>(self);
+        let archive = archive.expect("an index in memory has no cycles and no limit");
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + archive.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&BLOCK_VERSION.to_le_bytes());
+        bytes.extend_from_slice(&[0; 6]);
+        bytes.extend_from_slice(&(archive.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&xxh3_64(&archive).to_le_bytes());
+        bytes.extend_from_slice(&archive);
+        bytes
+    }
+
+    /// Reads the file's bytes, and checks every reference in them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlockError> {
+        let bad = |what: &'static str| BlockError::Malformed { file: INDEX_FILE, what };
+        let Some((header, archive)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return Err(bad("shorter than its header"));
+        };
+        if header[..8] != MAGIC {
+            return Err(bad("no magic at its front"));
+        }
+        let version = u16::from_le_bytes([header[8], header[9]]);
+        if version != BLOCK_VERSION {
+            return Err(BlockError::Version { file: INDEX_FILE, found: version.into() });
+        }
+        if header[10..16] != [0; 6] {
+            return Err(bad("reserved bytes of the header are not zero"));
+        }
+        let word = |at: usize| {
+            u64::from_le_bytes(header[at..at + 8].try_into().expect("a header has its words"))
+        };
+        if word(16) != archive.len() as u64 {
+            return Err(bad("longer or shorter than its header says"));
+        }
+        let (found, expected) = (xxh3_64(archive), word(24));
+        if found != expected {
+            let (offset, bytes) = (HEADER_BYTES as u64, archive.len() as u64);
+            return Err(BlockError::Checksum { file: INDEX_FILE, offset, bytes, found, expected });
+        }
+        let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
+        aligned.extend_from_slice(archive);
+        let index: Self = rkyv::from_bytes::<Self, rancor::Error>(&aligned)
+            .map_err(|_| bad("no archive of an index"))?;
+        index.validate().map_err(bad)?;
+        Ok(index)
+    }
+
+    /// The place of a table.
+    pub fn table(&self, table: Table) -> &TableIndex {
+        &self.tables[table as usize]
+    }
+
+    /// Name and value of a label.
+    pub fn label(&self, label: LabelRef) -> (&str, &str) {
+        let name = &self.labels[label.name as usize];
+        (&name.name, &name.values[label.value as usize].value)
+    }
+
+    /// The label set of a series.
+    pub fn labels_of(&self, series: &SeriesIndex) -> crate::labels::LabelSet {
+        let pairs = series.labels.iter().map(|label| self.label(*label));
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        crate::labels::LabelSet::from_pairs(pairs.collect())
+    }
+
+    /// Whether all references are to what is there, and orders are as they should be; else what is wrong.
+    pub(super) fn validate(&self) -> Result<(), &'static str> {
+        hold(self.tables.len() == Table::ALL.len(), "not as many tables as a block has")?;
+        for (table, kind) in self.tables.iter().zip(Table::ALL) {
+            table.validate(kind)?;
+        }
+        self.validate_labels()?;
+        self.validate_series()?;
+        self.validate_partitions()
+    }
+
+    fn validate_labels(&self) -> Result<(), &'static str> {
+        let ordered = self.labels.windows(2).all(|pair| pair[0].name < pair[1].name);
+        hold(ordered, "label names are out of order")?;
+        let series_count = self.series.len() as u64;
+        let mut postings = 0;
+        for label in &self.labels {
+            let ordered = label.values.windows(2).all(|pair| pair[0].value < pair[1].value);
+            hold(ordered, "label values are out of order")?;
+            for value in &label.values {
+                let ordered = value.series.windows(2).all(|pair| pair[0] < pair[1]);
+                hold(ordered, "postings are out of order")?;
+                let last = value.series.last();
+                hold(
+                    last.is_none_or(|last| u64::from(*last) < series_count),
+                    "a posting of no series",
+                )?;
+                postings += value.series.len();
+            }
+        }
+        let labels: usize = self.series.iter().map(|series| series.labels.len()).sum();
+        hold(labels == postings, "postings and labels of series differ in number")
+    }
+
+    fn validate_series(&self) -> Result<(), &'static str> {
+        let mut profiles = 0;
+        for (at, series) in self.series.iter().enumerate() {
+            hold(series.profiles.start == profiles, "series leave profiles out")?;
+            hold(series.profiles.end > profiles, "a series without profiles")?;
+            profiles = series.profiles.end;
+            hold(series.time_ns_min <= series.time_ns_max, "times of a series are out of order")?;
+            let ordered = series.labels.windows(2).all(|pair| pair[0].name < pair[1].name);
+            hold(ordered, "labels of a series are out of order")?;
+            for label in &series.labels {
+                let name = self.labels.get(label.name as usize).ok_or("a label without name")?;
+                let value = name.values.get(label.value as usize).ok_or("a label without value")?;
+                let posted = value.series.binary_search(&(at as u32)).is_ok();
+                hold(posted, "a label of a series is not among the postings")?;
+            }
+        }
+        hold(profiles == self.table(Table::Profiles).rows, "series leave profiles out")
+    }
+
+    fn validate_partitions(&self) -> Result<(), &'static str> {
+        let ordered = |pair: &[PartitionIndex]| {
+            (&pair[0].service_name, pair[0].split) < (&pair[1].service_name, pair[1].split)
+        };
+        hold(self.partitions.windows(2).all(ordered), "partitions are out of order")?;
+        let (mut series, mut locations) = (0, 0);
+        let mut tables = [0; Table::ALL.len()];
+        for partition in &self.partitions {
+            follow(&mut series, partition.series, "partitions leave series out")?;
+            follow(&mut locations, partition.locations, "partitions leave locations out")?;
+            hold(partition.tables.len() == tables.len(), "a partition of other tables")?;
+            for (end, rows) in tables.iter_mut().zip(&partition.tables) {
+                follow(end, *rows, "partitions leave rows out")?;
+            }
+            let of = |table: Table| partition.tables[table as usize];
+            let profiles = self.series.get(partition.series.start as usize..partition.series.end as usize);
+            let profiles = profiles.ok_or("a partition of series that are not there")?;
+            let (first, last) = (profiles.first(), profiles.last());
+            let (Some(first), Some(last)) = (first, last) else {
+                return Err("a partition without series");
+            };
+            let of_series = Rows { start: first.profiles.start, end: last.profiles.end };
+            hold(of(Table::Profiles) == of_series, "profiles of a partition are not its series'")?;
+            hold(!of(Table::Stacktraces).is_empty(), "a partition without a root")?;
+            hold(
+                partition.locations.len() <= of(Table::Locations).len(),
+                "fewer lines than locations",
+            )?;
+            validate_origins(&partition.origins)?;
+        }
+        hold(series == self.series.len() as u64, "partitions leave series out")?;
+        let whole = tables.iter().zip(&self.tables).all(|(end, table)| *end == table.rows);
+        hold(whole, "partitions leave rows out")
+    }
+}
+
+impl TableIndex {
+    fn validate(&self, table: Table) -> Result<(), &'static str> {
+        // Ids are 32 bits wide, but those of samples, which nothing refers to.
+        hold(
+            table == Table::Samples || u32::try_from(self.rows).is_ok(),
+            "a table has more rows than ids",
+        )?;
+        let (mut rows, mut end) = (0_u64, 0_u64);
+        for group in &self.row_groups {
+            hold(group.rows > 0, "an empty row group")?;
+            rows += u64::from(group.rows);
+            hold(group.chunks.len() == table.columns().len(), "a row group of other columns")?;
+            for chunk in &group.chunks {
+                for page in chunk.dictionary.iter().chain(&chunk.pages) {
+                    hold(page.offset >= end, "pages overlap")?;
+                    hold(page.header_bytes <= page.bytes, "a page shorter than its header")?;
+                    end = page.offset.checked_add(page.bytes.into()).ok_or("a page without end")?;
+                }
+                let of_pages: u64 = chunk.pages.iter().map(|page| u64::from(page.rows)).sum();
+                hold(of_pages == u64::from(group.rows), "pages leave rows out")?;
+                let empty = chunk.pages.iter().any(|page| page.rows == 0);
+                hold(!empty, "an empty page")?;
+            }
+        }
+        hold(rows == self.rows, "row groups leave rows out")
+    }
+
+    /// Behind the last page.
+    pub(super) fn pages_end(&self) -> u64 {
+        let chunks = self.row_groups.iter().flat_map(|group| &group.chunks);
+        let pages = chunks.flat_map(|chunk| chunk.dictionary.iter().chain(&chunk.pages));
+        pages.map(|page| page.offset + u64::from(page.bytes)).max().unwrap_or(0)
+    }
+}
+
+fn validate_origins(origins: &[OriginIndex]) -> Result<(), &'static str> {
+    let ordered = origins.windows(2).all(|pair| pair[0].origin < pair[1].origin);
+    hold(ordered, "origins are out of order")?;
+    for origin in origins {
+        hold(!origin.intervals.is_empty(), "an origin without intervals")?;
+        let whole = origin.intervals.iter().all(|interval| interval.first <= interval.last);
+        hold(whole, "an interval ends before it begins")?;
+        let apart = |pair: &[Interval]| pair[0].last < u64::MAX && pair[0].last + 1 < pair[1].first;
+        hold(origin.intervals.windows(2).all(apart), "intervals are out of order")?;
+    }
+    Ok(())
+}
+
+fn follow(end: &mut u64, rows: Rows, what: &'static str) -> Result<(), &'static str> {
+    hold(rows.start == *end && rows.end >= rows.start, what)?;
+    *end = rows.end;
+    Ok(())
+}
+
+fn hold(law: bool, what: &'static str) -> Result<(), &'static str> {
+    if law { Ok(()) } else { Err(what) }
+}

@@ -1,0 +1,123 @@
+//! Blocks: what a cut makes of the heads of a tenant, immutable, readable by anything that reads Parquet.
+//!
+//! ```text
+//! Frozen heads ─► BlockEncoder ─► profiles.parquet     a row for each profile of a series: labels, time, total
+//!                                 samples.parquet      a row for each of its stacks: value
+//!                                 stacktraces.parquet  the trees, depth first
+//!                                 locations.parquet    lines of frames
+//!                                 functions.parquet    names
+//!                                 index                postings, series, partitions, places of pages
+//!                                 meta.json            last: with it the block exists
+//! ```
+//! Invariants
+//! - Rows of all tables are grouped by partition. Profiles are sorted by service, split, profile type, labels, time; the samples
+//!   of a profile stand together, by stack.
+//! - Ids of rows are their places in the table. A stack's parent has a smaller id, and what is below a stack is the range of ids behind it.
+//! - Every range that a reader reads has a checksum of ours, and is believed only when that holds.
+//! - An encoder's or reader's step is bounded; the engine does no I/O: bytes are handed out and asked for.
+//!
+//! Not here: files, fsync and publishing (`net`); which blocks a query sees. Format: `docs/format/block.md`.
+
+mod encode;
+mod index;
+mod meta;
+mod renumber;
+mod schema;
+mod table_writer;
+
+pub use encode::{BlockEncoder, EncodeStep};
+pub use index::{
+    ChunkIndex, Index, Interval, LabelIndex, LabelRef, OriginIndex, PageIndex, PartitionIndex,
+    RowGroupIndex, Rows, SeriesIndex, TableIndex, ValueIndex,
+};
+pub use meta::{FileFacts, Meta, Stats};
+pub use schema::Table;
+
+/// Version of the format, in `meta.json` and in the index.
+pub const BLOCK_VERSION: u16 = 1;
+
+/// Name of the file that tells what the block is.
+pub const META_FILE: &str = "meta.json";
+
+/// Name of the file that tells where everything lies.
+pub const INDEX_FILE: &str = "index";
+
+/// Rows of a page, about: what a reader decodes at once (200 µs), and what a reader of one row pays for.
+const PAGE_ROWS_MAX: usize = 32 << 10;
+
+/// Bytes of a page before compression, about: they are compressed in one go, some 0.6 ms.
+const PAGE_BYTES_TARGET: usize = 256 << 10;
+
+/// Bytes of a dictionary, about, behind which a column goes on without.
+const DICTIONARY_BYTES_MAX: usize = 256 << 10;
+
+/// Why bytes are no block, or not the one they were.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BlockError {
+    /// Written by another version.
+    #[error("{file}: block version is {found}, this program reads {BLOCK_VERSION}")]
+    Version {
+        /// The file that says so.
+        file: &'static str,
+        /// The version it names.
+        found: u64,
+    },
+    /// Bytes differ from what was written.
+    #[error(
+        "{file}: bytes {offset} to {} are damaged: checksum is {found:016x}, expected {expected:016x}",
+        offset + bytes
+    )]
+    Checksum {
+        /// The damaged file.
+        file: &'static str,
+        /// First byte of the damaged range.
+        offset: u64,
+        /// Its length.
+        bytes: u64,
+        /// Checksum of the bytes.
+        found: u64,
+        /// Checksum when they were written.
+        expected: u64,
+    },
+    /// Sound bytes that no writer of this version would write.
+    #[error("{file}: {what}")]
+    Malformed {
+        /// The file.
+        file: &'static str,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Sound bytes of a page that no writer of this version would write.
+    #[error("{file}: page at byte {offset}: {what}")]
+    Page {
+        /// The file.
+        file: &'static str,
+        /// Where the page begins.
+        offset: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A row that refers to what is not there, or is not what another table says.
+    #[error("{file}: row {row}: {what}")]
+    Row {
+        /// The file.
+        file: &'static str,
+        /// The row.
+        row: u64,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// Fewer or more bytes than were asked for.
+    #[error("{file}: {found} bytes read at {offset}, expected {expected}")]
+    Short {
+        /// The file.
+        file: &'static str,
+        /// Where.
+        offset: u64,
+        /// Bytes read.
+        found: u64,
+        /// Bytes asked for.
+        expected: u64,
+    },
+}
