@@ -119,7 +119,8 @@ impl<Q, A> Port<Q, A> {
 
 impl<Q, A, T> fmt::Debug for Machine<Q, A, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Machine").field("bytes_held", &self.port.shared.bytes_held).finish()
+        let bytes_held = self.port.shared.bytes_held.get();
+        f.debug_struct("Machine").field("bytes_held", &bytes_held).finish_non_exhaustive()
     }
 }
 

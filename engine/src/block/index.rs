@@ -317,7 +317,8 @@ impl Index {
                 follow(end, *rows, "partitions leave rows out")?;
             }
             let of = |table: Table| partition.tables[table as usize];
-            let profiles = self.series.get(partition.series.start as usize..partition.series.end as usize);
+            let profiles =
+                self.series.get(partition.series.start as usize..partition.series.end as usize);
             let profiles = profiles.ok_or("a partition of series that are not there")?;
             let (first, last) = (profiles.first(), profiles.last());
             let (Some(first), Some(last)) = (first, last) else {

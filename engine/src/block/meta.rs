@@ -103,15 +103,25 @@ impl Meta {
         if version.version != u64::from(BLOCK_VERSION) {
             return Err(BlockError::Version { file: META_FILE, found: version.version });
         }
-        let rest = text.strip_suffix(CHECKSUM_TAIL).ok_or(bad("does not end with a checksum"))?;
+        let rest =
+            text.strip_suffix(CHECKSUM_TAIL).ok_or_else(|| bad("does not end with a checksum"))?;
         let split = rest.len().checked_sub(CHECKSUM_DIGITS).filter(|at| rest.is_char_boundary(*at));
-        let (rest, digits) = rest.split_at(split.ok_or(bad("does not end with a checksum"))?);
-        let open = rest.strip_suffix(CHECKSUM_LEAD).ok_or(bad("does not end with a checksum"))?;
-        let expected = hexadecimal::parse(digits).ok_or(bad("does not end with a checksum"))?;
+        let (rest, digits) =
+            rest.split_at(split.ok_or_else(|| bad("does not end with a checksum"))?);
+        let open =
+            rest.strip_suffix(CHECKSUM_LEAD).ok_or_else(|| bad("does not end with a checksum"))?;
+        let expected =
+            hexadecimal::parse(digits).ok_or_else(|| bad("does not end with a checksum"))?;
         let found = xxh3_64(open.as_bytes());
         if found != expected {
             let bytes = open.len() as u64;
-            return Err(BlockError::Checksum { file: META_FILE, offset: 0, bytes, found, expected });
+            return Err(BlockError::Checksum {
+                file: META_FILE,
+                offset: 0,
+                bytes,
+                found,
+                expected,
+            });
         }
         let meta: Self = serde_json::from_str(&format!("{open}\n}}"))
             .map_err(|_| bad("not what a block of its version says of itself"))?;
@@ -131,6 +141,7 @@ impl Meta {
 mod hexadecimal {
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
     pub(super) fn serialize<S: Serializer>(value: &u64, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&format_args!("{value:016x}"))
     }

@@ -18,12 +18,18 @@
 //!
 //! Not here: files, fsync and publishing (`net`); which blocks a query sees. Format: `docs/format/block.md`.
 
+mod decode;
 mod encode;
 mod index;
 mod meta;
+mod reader;
 mod renumber;
 mod schema;
+mod stream;
+mod symbols;
 mod table_writer;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use encode::{BlockEncoder, EncodeStep};
 pub use index::{
@@ -31,7 +37,12 @@ pub use index::{
     RowGroupIndex, Rows, SeriesIndex, TableIndex, ValueIndex,
 };
 pub use meta::{FileFacts, Meta, Stats};
+pub use reader::{BlockReader, ByteRange};
 pub use schema::Table;
+
+pub(crate) use schema::{profiles, samples};
+pub(crate) use stream::{ReadPort, TableStream};
+pub(crate) use symbols::load as load_symbols;
 
 /// Version of the format, in `meta.json` and in the index.
 pub const BLOCK_VERSION: u16 = 1;
@@ -50,6 +61,15 @@ const PAGE_BYTES_TARGET: usize = 256 << 10;
 
 /// Bytes of a dictionary, about, behind which a column goes on without.
 const DICTIONARY_BYTES_MAX: usize = 256 << 10;
+
+/// Pages nearer to each other than this are read together: a read costs more than so many bytes.
+const COALESCE_GAP_BYTES: u64 = 32 << 10;
+
+/// Rows of a page that a reader takes: a writer's pages end within a batch of theirs.
+const PAGE_ROWS_LIMIT: usize = 1 << 20;
+
+/// Bytes of a page's values that a reader makes room for: a text of a profile may fill a page alone.
+const PAGE_VALUES_BYTES_LIMIT: usize = 256 << 20;
 
 /// Why bytes are no block, or not the one they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -32,7 +32,8 @@ impl DepthFirst {
                 pace.spend(STRETCH).await;
             }
         }
-        let mut order = Self { new_of_old: vec![NONE; count], old_of_new: Vec::with_capacity(count) };
+        let mut order =
+            Self { new_of_old: vec![NONE; count], old_of_new: Vec::with_capacity(count) };
         let mut node = 0;
         loop {
             order.new_of_old[node] = order.old_of_new.len() as u32;

@@ -113,12 +113,12 @@ const fn optional(name: &'static str, kind: Kind, coding: Coding) -> Column {
 }
 
 /// Places of columns in [`PROFILES`].
-pub(super) mod profiles {
-    pub(in super::super) const SERIES_ID: usize = 1;
-    pub(in super::super) const TIME: usize = 5;
-    pub(in super::super) const TOTAL: usize = 6;
-    pub(in super::super) const SAMPLES_START: usize = 7;
-    pub(in super::super) const SAMPLES_COUNT: usize = 8;
+pub(crate) mod profiles {
+    pub(crate) const SERIES_ID: usize = 1;
+    pub(crate) const TIME: usize = 5;
+    pub(crate) const TOTAL: usize = 6;
+    pub(crate) const SAMPLES_START: usize = 7;
+    pub(crate) const SAMPLES_COUNT: usize = 8;
 }
 
 const PROFILES: &[Column] = &[
@@ -134,10 +134,9 @@ const PROFILES: &[Column] = &[
 ];
 
 /// Places of columns in [`SAMPLES`].
-pub(super) mod samples {
-    pub(in super::super) const PROFILE_ID: usize = 0;
-    pub(in super::super) const STACKTRACE_ID: usize = 1;
-    pub(in super::super) const VALUE: usize = 2;
+pub(crate) mod samples {
+    pub(crate) const STACKTRACE_ID: usize = 1;
+    pub(crate) const VALUE: usize = 2;
 }
 
 const SAMPLES: &[Column] = &[

@@ -295,7 +295,8 @@ impl TableWriter {
         let open_page = (self.group_rows as usize * 8).min(PAGE_BYTES_TARGET);
         let of_columns = self.columns.iter().map(|column| column.pages_bytes + 2 * open_page);
         let dictionaries = self.batch.columns.iter().filter(|column| column.values.is_text());
-        let dictionaries = dictionaries.count() * (self.group_rows as usize * 64).min(DICTIONARY_BYTES_MAX);
+        let dictionaries =
+            dictionaries.count() * (self.group_rows as usize * 64).min(DICTIONARY_BYTES_MAX);
         of_columns.sum::<usize>()
             + dictionaries
             + self.batch.rows() * self.batch.columns.len() * 8
@@ -390,9 +391,10 @@ impl TableWriter {
                     checksum,
                 };
                 bytes.extend_from_slice(&page.bytes);
-                match page.is_dictionary {
-                    true => chunk.dictionary = Some(entry),
-                    false => chunk.pages.push(entry),
+                if page.is_dictionary {
+                    chunk.dictionary = Some(entry);
+                } else {
+                    chunk.pages.push(entry);
                 }
             }
             at += bytes.len() as u64;

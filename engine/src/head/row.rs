@@ -202,9 +202,11 @@ impl BatchReader {
             time_ns: self.time_ns,
             total: total_of(self.total, multiplier),
             values_count: self.values_count,
-            nodes: &samples[self.nodes_at..],
-            values: &samples[self.values_at..],
-            multiplier,
+            samples: Samples::Coded {
+                nodes: &samples[self.nodes_at..],
+                values: &samples[self.values_at..],
+                multiplier,
+            },
         })
     }
 }
@@ -220,9 +222,16 @@ pub struct Row<'a> {
     pub total: i64,
     /// Number of its values.
     pub values_count: u32,
-    nodes: &'a [u8],
-    values: &'a [u8],
-    multiplier: u64,
+    samples: Samples<'a>,
+}
+
+/// The samples of a row.
+#[derive(Clone, Copy, Debug)]
+enum Samples<'a> {
+    /// As a chunk holds them.
+    Coded { nodes: &'a [u8], values: &'a [u8], multiplier: u64 },
+    /// As a block's pages are decoded: nodes from a base on. Empty where they were not asked for.
+    Plain { nodes: &'a [u32], values: &'a [i64], base: u32 },
 }
 
 /// Where a row of a head lies, with its header: 56 bytes for a row that is read later, in another order.
@@ -246,37 +255,67 @@ impl RowPlace {
             time_ns: self.time_ns,
             total: self.total,
             values_count: self.values_count,
-            nodes: &samples[self.nodes_at as usize..],
-            values: &samples[self.values_at as usize..],
-            multiplier: self.multiplier,
+            samples: Samples::Coded {
+                nodes: &samples[self.nodes_at as usize..],
+                values: &samples[self.values_at as usize..],
+                multiplier: self.multiplier,
+            },
         }
+    }
+}
+
+impl<'a> Row<'a> {
+    /// A row of a block; nodes are numbers from `base` on.
+    pub(crate) fn stored(
+        series: SeriesId,
+        time_ns: i64,
+        total: i64,
+        nodes: &'a [u32],
+        values: &'a [i64],
+        base: u32,
+    ) -> Self {
+        assert_eq!(nodes.len(), values.len(), "every node has a value");
+        let (values_count, samples) = (nodes.len() as u32, Samples::Plain { nodes, values, base });
+        Self { series, time_ns, total, values_count, samples }
     }
 }
 
 impl Row<'_> {
     /// Where it lies; `samples` is the stream of its chunk.
     pub(super) fn place(&self, chunk: usize, samples: &[u8]) -> RowPlace {
+        let Samples::Coded { nodes, values, multiplier } = self.samples else {
+            unreachable!("a head's rows are coded")
+        };
         let at = |rest: &[u8]| (samples.len() - rest.len()) as u32; // both go to the stream's end
         RowPlace {
             series: self.series,
             time_ns: self.time_ns,
             total: self.total,
             values_count: self.values_count,
-            multiplier: self.multiplier,
+            multiplier,
             chunk: chunk as u32,
-            nodes_at: at(self.nodes),
-            values_at: at(self.values),
+            nodes_at: at(nodes),
+            values_at: at(values),
         }
     }
 
     /// Calls back with every stack of the row, in the order of node ids, and its value; gives the number of calls.
     #[inline]
     pub fn for_each_sample(&self, mut f: impl FnMut(NodeId, i64)) -> usize {
-        let (mut nodes_at, mut values_at, mut node) = (0, 0, 0_u32);
-        for _ in 0..self.values_count {
-            node += varint::read(self.nodes, &mut nodes_at) as u32;
-            let value = varint::read(self.values, &mut values_at);
-            f(NodeId(node), value.wrapping_mul(self.multiplier) as i64);
+        match self.samples {
+            Samples::Coded { nodes, values, multiplier } => {
+                let (mut nodes_at, mut values_at, mut node) = (0, 0, 0_u32);
+                for _ in 0..self.values_count {
+                    node += varint::read(nodes, &mut nodes_at) as u32;
+                    let value = varint::read(values, &mut values_at);
+                    f(NodeId(node), value.wrapping_mul(multiplier) as i64);
+                }
+            }
+            Samples::Plain { nodes, values, base } => {
+                for (node, value) in nodes.iter().zip(values) {
+                    f(NodeId(node - base), *value);
+                }
+            }
         }
         self.values_count as usize
     }

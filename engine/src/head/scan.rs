@@ -48,7 +48,12 @@ impl Head {
     }
 
     /// Notes where the next rows lie, at most about `rows_max` of them: so that they can be read in another order.
-    pub(crate) fn places(&self, cursor: &mut Cursor, rows_max: usize, into: &mut Vec<RowPlace>) -> Step {
+    pub(crate) fn places(
+        &self,
+        cursor: &mut Cursor,
+        rows_max: usize,
+        into: &mut Vec<RowPlace>,
+    ) -> Step {
         self.scan_chunks(i64::MIN, i64::MAX, cursor, rows_max * ROW_COST, |chunk, samples, row| {
             into.push(row.place(chunk, samples));
             0

@@ -9,7 +9,7 @@ mod timeline;
 
 pub use merged_profile::{MergedProfile, Shape};
 pub use request::{Range, RequestError, flame_graph_nodes, step_ms};
-pub use select::Select;
+pub use select::{Progress, Select};
 pub use time_series::{Aggregation, TimeSeries};
 pub use timeline::{Timeline, timeline_step_s};
 

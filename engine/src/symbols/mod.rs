@@ -28,6 +28,7 @@ mod interner;
 mod location_table;
 mod mapping_table;
 mod stack_tree;
+mod stored;
 mod string_table;
 mod table;
 

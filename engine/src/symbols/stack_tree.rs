@@ -107,6 +107,14 @@ impl StackTree {
         NodeId(node)
     }
 
+    /// Adds a child that will not be looked for.
+    pub(super) fn push(&mut self, parent: NodeId, location: LocationId) {
+        let node = self.parents.len();
+        assert!((parent.0 as usize) < node, "a parent has a smaller id than its child");
+        column::push(&mut self.parents, parent.0);
+        column::push(&mut self.locations, location.0);
+    }
+
     #[inline]
     fn is_child(&self, node: u32, parent: NodeId, location: LocationId) -> bool {
         let node = node as usize;

@@ -115,7 +115,8 @@ impl BlockWriter {
             let series_id = self.series.len() as u32;
             let refs = self.labels.add(series_id, &of_head.labels);
             let profiles_start = self.table(Table::Profiles).rows();
-            while let Some(at) = order.next_if(|at| rows.places[**at as usize].series.0 == *series) {
+            while let Some(at) = order.next_if(|at| rows.places[**at as usize].series.0 == *series)
+            {
                 let place = &rows.places[*at as usize];
                 let profile_id = self.table(Table::Profiles).rows() as u32;
                 let samples_start = self.table(Table::Samples).rows();
@@ -162,13 +163,14 @@ impl BlockWriter {
         for (new, old) in (0..).zip(&tree.old_of_new) {
             let (parent, location) = (parents[*old as usize], locations[*old as usize]);
             let parent = tree.new_of_old.get(parent as usize).map(|parent| start + parent);
-            let location = used.new_locations.get(location as usize).map(|new| locations_start + new);
+            let location =
+                used.new_locations.get(location as usize).map(|new| locations_start + new);
             let row = self.table(Table::Stacktraces).batch();
             row.u32(0, start + new);
             row.u32(stacktraces::PARENT_ID, parent);
             row.u32(stacktraces::LOCATION_ID, location);
             self.flush_full(Table::Stacktraces).await;
-            if new as usize % STRETCH == 0 {
+            if (new as usize).is_multiple_of(STRETCH) {
                 self.pace.spend(STRETCH).await;
             }
         }
@@ -294,8 +296,7 @@ impl Used {
     }
 
     fn bytes_held(&self) -> usize {
-        let columns =
-            [&self.new_locations, &self.new_functions, &self.locations, &self.functions];
+        let columns = [&self.new_locations, &self.new_functions, &self.locations, &self.functions];
         columns.iter().map(|column| column.capacity() * size_of::<u32>()).sum()
     }
 }

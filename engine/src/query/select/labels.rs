@@ -1,12 +1,13 @@
 //! Names, values and sets of labels. No sample is touched; rows only where a series' times leave it open.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::rpc::select::SelectReply;
 
-use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use super::{Presence, Row, Series, SeriesId, Sink};
 use crate::labels::LabelSet;
 use crate::profile::Step;
+use crate::symbols::Symbols;
 
 /// Names, values or sets put in order in a step at most, some 100 ns each.
 const STEP_FOUND_MAX: usize = 4 << 10;
@@ -18,8 +19,8 @@ const TEXT_BYTES: usize = 40;
 #[derive(Debug)]
 pub(super) struct Labels {
     found: Found,
-    /// Series of the head being visited that may have a row in range.
-    unsure: BTreeSet<SeriesId>,
+    /// Series of the head being visited that may have a row in range, with their labels.
+    unsure: BTreeMap<SeriesId, LabelSet>,
     bytes: usize,
 }
 
@@ -55,7 +56,7 @@ impl Labels {
     }
 
     fn new(found: Found) -> Self {
-        Self { found, unsure: BTreeSet::new(), bytes: 0 }
+        Self { found, unsure: BTreeMap::new(), bytes: 0 }
     }
 }
 
@@ -113,13 +114,13 @@ impl Sink for Labels {
                 self.bytes += self.found.add(&series.labels);
                 false
             }
-            Presence::Unsure => self.unsure.insert(id),
+            Presence::Unsure => self.unsure.insert(id, series.labels.clone()).is_none(),
         }
     }
 
-    fn row(&mut self, head: &Head, row: &Row<'_>) -> usize {
-        if self.unsure.remove(&row.series) {
-            self.bytes += self.found.add(&head.series()[row.series.0 as usize].labels);
+    fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
+        if let Some(labels) = self.unsure.remove(&row.series) {
+            self.bytes += self.found.add(&labels);
         }
         0
     }
@@ -128,7 +129,7 @@ impl Sink for Labels {
         self.unsure.is_empty()
     }
 
-    fn end_rows(&mut self, _head: &Head) -> Step {
+    fn end_rows(&mut self, _symbols: &Symbols) -> Step {
         self.unsure.clear();
         Step::Done
     }

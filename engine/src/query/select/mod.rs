@@ -10,6 +10,7 @@
 //! Between two steps anything may be appended. Not here: merging the parts of shards ([`crate::flamegraph`],
 //! [`super::TimeSeries`]); validation of requests ([`super::Range`]).
 
+mod blocks;
 mod call_site;
 mod labels;
 mod points;
@@ -17,13 +18,18 @@ mod profile;
 mod stats;
 mod tree;
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::rpc::{Code, Failure};
 
+use crate::block::{BlockReader, ByteRange};
 use crate::hash::HashSecret;
 use crate::head::{Cursor, Head, HeadId, Heads, Row, Series, SeriesId, View};
 use crate::labels::{Compilation, Matcher};
 use crate::profile::Step;
+use crate::symbols::Symbols;
 use crate::tenant::{PartitionKey, TenantId};
 
 /// Values read in a step at most, 5–10 ns each. (A step ends at a row's end: it may read one row of 16,000 more.)
@@ -41,13 +47,44 @@ const STEP_HEADS_MAX: usize = 64;
 /// A read of one shard under way.
 #[derive(Debug)]
 pub struct Select {
+    tenant_ids: Vec<TenantId>,
     tenants: std::vec::IntoIter<TenantId>,
     tenant: Option<TenantId>,
     view: Option<View>,
     after: Option<(PartitionKey, HeadId)>,
     filter: Filter,
     visit: Option<Visit>,
-    sink: Box<dyn Sink>,
+    secret: HashSecret,
+    /// Blocks left to read, behind the heads.
+    blocks: std::vec::IntoIter<Arc<BlockReader>>,
+    reading: Option<blocks::BlockVisit>,
+    /// Lent to a block's visit while that runs.
+    sink: Option<Box<dyn Sink>>,
+}
+
+/// What a step of a read led to.
+#[derive(Debug)]
+pub enum Progress {
+    /// A stretch of work is done: others may have a turn.
+    More,
+    /// Bytes of a block are needed: [`Select::provide`] them, in this order.
+    NeedsData {
+        /// The block.
+        block: Arc<BlockReader>,
+        /// Ranges of its files.
+        ranges: Vec<ByteRange>,
+    },
+    /// The answer.
+    Reply(SelectReply),
+}
+
+/// What a step through heads led to.
+enum HeadsStep {
+    More,
+    /// The request cannot be answered.
+    Failed(Failure),
+    /// No head is left.
+    Done,
 }
 
 /// Which series and rows are wanted.
@@ -64,12 +101,17 @@ trait Sink: std::fmt::Debug {
     fn series(&mut self, id: SeriesId, series: &Series, presence: Presence) -> bool;
 
     /// A row of a wanted series; gives the number of values read of it.
-    fn row(&mut self, head: &Head, row: &Row<'_>) -> usize;
+    fn row(&mut self, symbols: &Symbols, row: &Row<'_>) -> usize;
 
     /// Before the rows of a head that has wanted series: prepares for them.
-    fn begin_rows(&mut self, head: &Head) -> Step {
-        let _ = head;
+    fn begin_rows(&mut self, symbols: &Symbols) -> Step {
+        let _ = symbols;
         Step::Done
+    }
+
+    /// What it reads of rows: a block has them in other pages.
+    fn needs(&self) -> Needs {
+        Needs::Totals
     }
 
     /// Whether no more rows of the head need to be read.
@@ -78,8 +120,8 @@ trait Sink: std::fmt::Debug {
     }
 
     /// Behind the rows of a head, in steps.
-    fn end_rows(&mut self, head: &Head) -> Step {
-        let _ = head;
+    fn end_rows(&mut self, symbols: &Symbols) -> Step {
+        let _ = symbols;
         Step::Done
     }
 
@@ -100,6 +142,15 @@ trait Sink: std::fmt::Debug {
 
     /// The answer, once settled.
     fn reply(self: Box<Self>) -> SelectReply;
+}
+
+/// What is read of a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Needs {
+    /// Its time and total.
+    Totals,
+    /// Its samples too, and the symbols of their stacks.
+    Samples,
 }
 
 /// Whether a series has a row in range.
@@ -169,6 +220,7 @@ impl Select {
         let tenants = selection.tenants.iter().map(|id| TenantId::parse(id));
         let tenants = tenants.collect::<Result<Vec<_>, _>>().map_err(|e| invalid(e.to_string()))?;
         Ok(Self {
+            tenant_ids: tenants.clone(),
             tenants: tenants.into_iter(),
             tenant: None,
             view: None,
@@ -179,7 +231,10 @@ impl Select {
                 until_ns: selection.end_ms.saturating_mul(1_000_000).saturating_add(999_999),
             },
             visit: None,
-            sink,
+            secret: secret.clone(),
+            blocks: Vec::new().into_iter(),
+            reading: None,
+            sink: Some(sink),
         })
     }
 
@@ -189,14 +244,88 @@ impl Select {
         self.view = Some(heads.view());
     }
 
-    /// Reads some more, well under a millisecond; the answer when nothing is left.
+    /// Reads these blocks too, behind the heads: those that were published when the view was taken. Blocks of other tenants or
+    /// times are left out.
+    pub fn read_blocks(&mut self, blocks: Vec<Arc<BlockReader>>) {
+        self.blocks = blocks.into_iter();
+    }
+
+    /// Reads some more of heads alone, well under a millisecond; the answer when nothing is left.
     pub fn step(&mut self, heads: &Heads) -> Option<SelectReply> {
+        match self.advance(heads) {
+            Progress::More => None,
+            Progress::NeedsData { .. } => unreachable!("a read without blocks needs no bytes"),
+            Progress::Reply(reply) => Some(reply),
+        }
+    }
+
+    /// Answers [`Progress::NeedsData`].
+    pub fn provide(&mut self, bytes: Vec<Bytes>) {
+        self.reading.as_mut().expect("bytes follow a need for them").provide(bytes);
+    }
+
+    /// Reads some more, well under a millisecond mostly.
+    pub fn advance(&mut self, heads: &Heads) -> Progress {
+        if self.reading.is_some() {
+            return self.advance_block();
+        }
+        match self.step_heads(heads) {
+            HeadsStep::More => Progress::More,
+            HeadsStep::Failed(failure) => Progress::Reply(SelectReply::Failed(failure)),
+            HeadsStep::Done => self.advance_block(),
+        }
+    }
+
+    fn advance_block(&mut self) -> Progress {
+        let Some(reading) = &mut self.reading else {
+            let (tenants, filter) = (&self.tenant_ids, &self.filter);
+            let next = self.blocks.find(|block| {
+                tenants.contains(block.tenant()) && block.overlaps(filter.from_ns, filter.until_ns)
+            });
+            let Some(block) = next else { return self.settle() };
+            let sink = self.sink.take().expect("one block is visited at a time");
+            let filter = std::mem::replace(&mut self.filter, Filter::nothing());
+            self.reading = Some(blocks::BlockVisit::new(block, filter, sink, &self.secret));
+            return Progress::More;
+        };
+        match reading.step() {
+            blocks::VisitStep::More => Progress::More,
+            blocks::VisitStep::NeedsData(ranges) => {
+                Progress::NeedsData { block: Arc::clone(reading.block()), ranges }
+            }
+            blocks::VisitStep::Done { filter, sink, result } => {
+                let reading = self.reading.take().expect("it was just stepped");
+                (self.filter, self.sink) = (filter, Some(sink));
+                match result {
+                    Ok(()) => Progress::More,
+                    Err(error) => {
+                        let ulid = &reading.block().meta().ulid;
+                        let message = format!("block {ulid}: {error}");
+                        let failure = Failure { code: Code::DataLoss, reason: "", message };
+                        Progress::Reply(SelectReply::Failed(failure))
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self) -> Progress {
+        let sink = self.sink.as_mut().expect("no block is being visited");
+        if sink.settle() == Step::More {
+            return Progress::More;
+        }
+        let nothing: Box<dyn Sink> = Box::new(stats::Stats::default());
+        let sink = self.sink.replace(nothing).expect("no block is being visited");
+        Progress::Reply(sink.reply())
+    }
+
+    fn step_heads(&mut self, heads: &Heads) -> HeadsStep {
         match self.filter.matchers.step() {
             Ok(Step::Done) => {}
-            Ok(Step::More) => return None,
+            Ok(Step::More) => return HeadsStep::More,
             Err(error) => {
                 let failure = invalid(format!("parsing label selector: {error}"));
-                return Some(SelectReply::Failed(failure));
+                return HeadsStep::Failed(failure);
             }
         }
         if self.view.is_none() {
@@ -205,35 +334,34 @@ impl Select {
         let mut series_left = self.series_a_step();
         for _ in 0..STEP_HEADS_MAX {
             if self.visit.is_none() && !self.find_head(heads) {
-                if self.sink.settle() == Step::More {
-                    return None;
-                }
-                let nothing: Box<dyn Sink> = Box::new(stats::Stats::default());
-                return Some(std::mem::replace(&mut self.sink, nothing).reply());
+                return HeadsStep::Done;
             }
             let Some(visit) = &mut self.visit else { continue };
+            let sink = self.sink.as_mut().expect("blocks are visited behind the heads");
             let (_, head) =
                 heads.find(&visit.key, visit.id).expect("a view keeps the heads that it sees");
-            if visit.step(head, &self.filter, self.sink.as_mut(), &mut series_left) == Step::More {
-                return None;
+            if visit.step(head, &self.filter, sink.as_mut(), &mut series_left) == Step::More {
+                return HeadsStep::More;
             }
             let read_rows = visit.any_wanted;
             self.after = self.visit.take().map(|visit| (visit.key, visit.id));
             if read_rows || series_left == 0 {
-                return None;
+                return HeadsStep::More;
             }
         }
-        None
+        HeadsStep::More
     }
 
     /// Heap bytes of what the read has gathered, about: its dense sums, and what it will answer.
     pub fn bytes_held(&self) -> usize {
-        self.sink.bytes_held()
+        let of_block = self.reading.as_ref().map_or(0, blocks::BlockVisit::bytes_held);
+        self.sink.as_ref().map_or(0, |sink| sink.bytes_held()) + of_block
     }
 
     fn series_a_step(&self) -> usize {
         let matchers = self.filter.matchers.matchers().iter();
-        let cost = self.sink.series_cost() + matchers.map(Matcher::cost).sum::<usize>();
+        let sink_cost = self.sink.as_ref().map_or(1, |sink| sink.series_cost());
+        let cost = sink_cost + matchers.map(Matcher::cost).sum::<usize>();
         (STEP_SERIES_COST_MAX / cost.max(1)).clamp(1, STEP_SERIES_MAX)
     }
 
@@ -293,7 +421,7 @@ impl Visit {
             }
             Phase::Begin(cursor) => {
                 let cursor = *cursor;
-                if sink.begin_rows(head) == Step::Done {
+                if sink.begin_rows(head.symbols()) == Step::Done {
                     self.phase = Phase::Rows(cursor);
                 }
                 Step::More
@@ -307,7 +435,7 @@ impl Visit {
                     STEP_VALUES_MAX,
                     // A series that came later has no row before the cursor's end.
                     |row| match wanted.get(row.series.0 as usize) {
-                        Some(true) => sink.row(head, &row),
+                        Some(true) => sink.row(head.symbols(), &row),
                         _ => 0,
                     },
                 );
@@ -316,12 +444,17 @@ impl Visit {
                 }
                 Step::More
             }
-            Phase::End => sink.end_rows(head),
+            Phase::End => sink.end_rows(head.symbols()),
         }
     }
 }
 
 impl Filter {
+    /// Stands in while a visit has the real one.
+    fn nothing() -> Self {
+        Self { matchers: Compilation::new(Vec::new()), from_ns: 0, until_ns: 0 }
+    }
+
     /// Whether a series may have rows in range; `None` when it has none, or does not match.
     fn presence(&self, series: &Series) -> Option<Presence> {
         if series.rows_count == 0

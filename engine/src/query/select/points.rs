@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use proto::rpc::select::{PointsPart, SelectReply};
 
 use super::call_site::CallSite;
-use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use super::{Needs, Presence, Row, Series, SeriesId, Sink};
 use crate::profile::Step;
+use crate::symbols::Symbols;
 
 /// Points put in order in a step at most, some 50 ns each.
 const STEP_POINTS_MAX: usize = 8 << 10;
@@ -95,11 +96,11 @@ impl Sink for Points {
         true
     }
 
-    fn begin_rows(&mut self, head: &Head) -> Step {
-        self.call_site.step(head.symbols(), head.symbols().nodes_count())
+    fn begin_rows(&mut self, symbols: &Symbols) -> Step {
+        self.call_site.step(symbols, symbols.nodes_count())
     }
 
-    fn row(&mut self, _head: &Head, row: &Row<'_>) -> usize {
+    fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
         let Some(point) = self.grid.point_of(row.time_ns.div_euclid(1_000_000)) else { return 0 };
         let (mut sum, mut read) = (row.total, 0);
         if !self.call_site.is_everywhere() {
@@ -127,7 +128,11 @@ impl Sink for Points {
         read
     }
 
-    fn end_rows(&mut self, _head: &Head) -> Step {
+    fn needs(&self) -> Needs {
+        if self.call_site.is_everywhere() { Needs::Totals } else { Needs::Samples }
+    }
+
+    fn end_rows(&mut self, _symbols: &Symbols) -> Step {
         self.call_site.reset();
         self.group_of.clear();
         Step::Done

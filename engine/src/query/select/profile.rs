@@ -3,9 +3,9 @@
 use proto::rpc::select::{ProfilePart, SelectReply};
 
 use super::call_site::CallSite;
-use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use super::{Needs, Presence, Row, Series, SeriesId, Sink};
 use crate::profile::Step;
-use crate::symbols::{NodeId, PartExport};
+use crate::symbols::{NodeId, PartExport, Symbols};
 
 /// Nodes filtered in a step at most, some nanoseconds each.
 const STEP_NODES_MAX: usize = 128 << 10;
@@ -43,21 +43,24 @@ impl Sink for Profiles {
         true
     }
 
-    fn begin_rows(&mut self, head: &Head) -> Step {
+    fn begin_rows(&mut self, symbols: &Symbols) -> Step {
         // Rows behind the cursor name only nodes that exist now.
         if self.values.is_empty() {
-            self.values = vec![0; head.symbols().nodes_count()];
+            self.values = vec![0; symbols.nodes_count()];
         }
-        self.call_site.step(head.symbols(), self.values.len())
+        self.call_site.step(symbols, self.values.len())
     }
 
-    fn row(&mut self, _head: &Head, row: &Row<'_>) -> usize {
+    fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
         self.has_rows = true;
         row.add_samples(&mut self.values)
     }
 
-    fn end_rows(&mut self, head: &Head) -> Step {
-        let symbols = head.symbols();
+    fn needs(&self) -> Needs {
+        Needs::Samples
+    }
+
+    fn end_rows(&mut self, symbols: &Symbols) -> Step {
         let Some(export) = &mut self.export else {
             let count = if self.call_site.is_everywhere() { 0 } else { self.values.len() };
             let until = count.min(self.filtered + STEP_NODES_MAX);

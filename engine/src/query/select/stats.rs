@@ -2,7 +2,8 @@
 
 use proto::rpc::select::{SelectReply, StatsPart};
 
-use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use super::{Presence, Row, Series, SeriesId, Sink};
+use crate::symbols::Symbols;
 
 /// Least and greatest time of all series; kept in nanoseconds, told in milliseconds.
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ impl Sink for Stats {
         false
     }
 
-    fn row(&mut self, _head: &Head, _row: &Row<'_>) -> usize {
+    fn row(&mut self, _symbols: &Symbols, _row: &Row<'_>) -> usize {
         unreachable!("no series' rows were wanted")
     }
 

@@ -3,7 +3,7 @@
 use proto::rpc::select::SelectReply;
 
 use super::call_site::CallSite;
-use super::{Head, Presence, Row, Series, SeriesId, Sink};
+use super::{Needs, Presence, Row, Series, SeriesId, Sink};
 use crate::flamegraph::{NO_PARENT, Tree};
 use crate::hash::HashSecret;
 use crate::profile::Step;
@@ -129,29 +129,33 @@ impl Sink for FunctionTree {
         true
     }
 
-    fn begin_rows(&mut self, head: &Head) -> Step {
+    fn begin_rows(&mut self, symbols: &Symbols) -> Step {
         // Rows behind the cursor name only nodes that exist now; memory that is never touched costs nothing.
         if self.values.is_empty() {
-            self.values = vec![0; head.symbols().nodes_count()];
+            self.values = vec![0; symbols.nodes_count()];
         }
-        self.call_site.step(head.symbols(), self.values.len())
+        self.call_site.step(symbols, self.values.len())
     }
 
-    fn row(&mut self, _head: &Head, row: &Row<'_>) -> usize {
+    fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
         row.add_samples(&mut self.values)
     }
 
-    fn end_rows(&mut self, head: &Head) -> Step {
+    fn needs(&self) -> Needs {
+        Needs::Samples
+    }
+
+    fn end_rows(&mut self, symbols: &Symbols) -> Step {
         if self.projected.is_empty() {
             self.projected = vec![0; self.values.len()];
             (self.to_mark, self.done) = (self.values.len(), 0);
         }
         if self.to_mark > 0 {
-            self.mark(head.symbols());
+            self.mark(symbols);
             return Step::More;
         }
         if self.done < self.values.len() {
-            self.project(head.symbols());
+            self.project(symbols);
             return Step::More;
         }
         self.call_site.reset();

@@ -1,0 +1,283 @@
+//! Blocks of the corpus: they answer what heads answered, their size, and what encoding and reading take.
+//!
+//! Figures are printed, times in CPU time of the thread, and held to nothing but sizes: run in release to read them.
+//! `PYRITE_BENCH_PROFILES` pushes so many profiles of 18 services × 4 pods (17,280 is an hour) in place of each file once.
+//! `PYRITE_BENCH_BLOCK_DIR` keeps the files, and what the queries of `docs/duckdb.md` must find in them.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test prints its figures")]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bench::corpus::{self, Series};
+use bench::cpu_clock;
+use bench::pipeline::{Owner, partition, secret};
+use bytes::Bytes;
+use engine::block::{BlockEncoder, BlockReader, EncodeStep, INDEX_FILE, META_FILE};
+use engine::head::Heads;
+use engine::query::{Progress, Select};
+use engine::tenant::TenantId;
+use proto::rpc::select::{
+    MatchOp, MatcherText, PointsPart, SelectReply, SelectRequest, Selection, TreePart,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// An hour after which the population's profiles lie, Unix nanoseconds.
+const START_NS: i64 = 1_795_365_000_000_000_000;
+
+/// Services and pods of the population.
+const SERVICES: usize = 18;
+const PODS: usize = 4;
+
+type Files = BTreeMap<&'static str, Vec<u8>>;
+
+#[test]
+fn a_block_of_the_corpus_answers_what_its_heads_answered() {
+    let corpus = corpus::load();
+    let mut owner = Owner::default();
+    let profiles = match std::env::var("PYRITE_BENCH_PROFILES") {
+        Ok(count) => push_population(&corpus, &mut owner, count.parse().unwrap()),
+        Err(_) => push_once(&corpus, &mut owner),
+    };
+    let questions = [tree(cpu()), merge(cpu()), points()];
+    let expected: Vec<_> =
+        questions.iter().map(|request| ask(&owner.heads, None, request.clone())).collect();
+    for (reply, took) in &expected {
+        println!("from heads: {} in {took:.1?}", what(reply));
+    }
+
+    let frozen = owner.heads.freeze(&TenantId::anonymous()).expect("there are heads");
+    owner.heads.retire(frozen.id());
+    let (files, took) = encode(BlockEncoder::new(1, frozen));
+    let bytes: usize = files.values().map(Vec::len).sum();
+    println!(
+        "{profiles} profiles: {:.0} B each, encoded in {:.1} µs each",
+        bytes as f64 / profiles as f64,
+        took.as_secs_f64() * 1e6 / profiles as f64,
+    );
+    for (file, content) in &files {
+        println!("{file:>20}: {:.1} B a profile", content.len() as f64 / profiles as f64);
+    }
+    if let Ok(dir) = std::env::var("PYRITE_BENCH_BLOCK_DIR") {
+        for (file, bytes) in &files {
+            std::fs::write(std::path::Path::new(&dir).join(file), bytes).unwrap();
+        }
+        let expected = expected_of_sql(&reader_of(&files), &owner.heads, &files);
+        std::fs::write(std::path::Path::new(&dir).join("expected.json"), expected).unwrap();
+    }
+    let reader = reader_of(&files);
+    for (request, (expected, _)) in questions.into_iter().zip(expected) {
+        let (reply, took) = ask(&owner.heads, Some((&reader, &files)), request);
+        println!("from a block: {} in {took:.1?}", what(&reply));
+        assert!(told(reply) == told(expected), "a block answers otherwise than its heads");
+    }
+    if corpus::is_whole(&corpus) {
+        assert!(bytes <= 4500 * profiles, "{} B a profile", bytes / profiles);
+    }
+}
+
+fn reader_of(files: &Files) -> Arc<BlockReader> {
+    Arc::new(BlockReader::open(&files[META_FILE], &files[INDEX_FILE]).unwrap())
+}
+
+/// What the queries of `docs/duckdb.md` have to find: totals, and the functions of the first service with cpu profiles.
+fn expected_of_sql(reader: &Arc<BlockReader>, heads: &Heads, files: &Files) -> String {
+    let group_by = vec!["service_name".to_owned(), "__profile_type__".to_owned()];
+    let SelectRequest::Points { selection: all, .. } = points() else { unreachable!() };
+    let (start, step) = (i64::MAX / 2_000_000, 1);
+    let request = SelectRequest::Points {
+        selection: all,
+        grid_start_ms: start,
+        step_ms: step,
+        group_by,
+        call_site: Vec::new(),
+    };
+    let block = Some((reader, files));
+    let SelectReply::Points(parts) = ask(heads, block, request).0 else { unreachable!() };
+    let label = |part: &PointsPart, name: &str| {
+        part.labels.iter().find(|(n, _)| n == name).map_or(String::new(), |(_, v)| v.clone())
+    };
+    let totals: Vec<serde_json::Value> = parts
+        .iter()
+        .map(|part| {
+            let total: i64 = part.points.iter().map(|(_, sum, _)| sum).sum();
+            serde_json::json!([label(part, "service_name"), label(part, "__profile_type__"), total])
+        })
+        .collect();
+    let types = parts.iter().map(|part| label(part, "__profile_type__"));
+    let profile_type =
+        types.clone().find(|t| t.contains(":cpu:")).or_else(|| types.clone().next()).unwrap();
+    let chosen = parts.iter().find(|part| label(part, "__profile_type__") == profile_type);
+    let service = label(chosen.unwrap(), "service_name");
+    let matcher = |name: &str, value: &str| MatcherText {
+        name: name.to_owned(),
+        op: MatchOp::Equal,
+        value: value.to_owned(),
+    };
+    let of_service = selection(vec![
+        matcher("service_name", &service),
+        matcher("__profile_type__", &profile_type),
+    ]);
+    let SelectReply::Tree(tree) = ask(heads, block, tree(of_service)).0 else { unreachable!() };
+    let (own, total) = by_function(&tree);
+    serde_json::json!({
+        "service": service, "type": profile_type, "totals": totals, "self": own, "total": total,
+    })
+    .to_string()
+}
+
+/// Values of each function: its own, and with what it calls; a function that recurs is counted once a stack.
+fn by_function(tree: &TreePart) -> (BTreeMap<&str, i64>, BTreeMap<&str, i64>) {
+    let (mut own, mut total) = (BTreeMap::new(), BTreeMap::new());
+    for (node, value) in tree.values.iter().enumerate().filter(|(_, value)| **value != 0) {
+        let mut names = std::collections::BTreeSet::new();
+        let mut at = node as u32;
+        *own.entry(&*tree.names[tree.name_ids[node] as usize]).or_default() += value;
+        while at != u32::MAX {
+            names.insert(&*tree.names[tree.name_ids[at as usize] as usize]);
+            at = tree.parents[at as usize];
+        }
+        for name in names {
+            *total.entry(name).or_default() += value;
+        }
+    }
+    (own, total)
+}
+
+fn push_once(corpus: &[Series], owner: &mut Owner) -> usize {
+    for series in corpus {
+        series.profiles.iter().for_each(|profile| owner.ingest(series, profile));
+    }
+    corpus.iter().map(|series| series.profiles.len()).sum()
+}
+
+/// Every 15 s a profile of each pod, in turn of its service's kind.
+fn push_population(corpus: &[Series], owner: &mut Owner, count: usize) -> usize {
+    for at in 0..count {
+        let (turn, sender) = (at / (SERVICES * PODS), at % (SERVICES * PODS));
+        let (service, pod) = (sender / PODS, sender % PODS);
+        let mut series = corpus[service % corpus.len()].clone();
+        let name = format!("{}-{service}", series.key.service_name);
+        series.key = partition(&name);
+        series.labels.set("service_name", name);
+        series.labels.set("pod", format!("pod-{pod}"));
+        let profile = series.profile(turn + pod * 7).clone();
+        let mut admission = owner.take_in(&series, &profile);
+        admission.time_ns = START_NS + turn as i64 * 15_000_000_000 + sender as i64 * 208_333_333;
+        owner.keep(&series, &admission);
+    }
+    count
+}
+
+fn encode(mut encoder: BlockEncoder) -> (Files, Duration) {
+    let (mut files, mut longest, mut most_held) = (Files::new(), Duration::ZERO, 0);
+    let start = cpu_clock::now();
+    loop {
+        let before = cpu_clock::now();
+        let step = encoder.step();
+        longest = longest.max(cpu_clock::now().saturating_sub(before));
+        most_held = most_held.max(encoder.bytes_held());
+        match step {
+            EncodeStep::More => {}
+            EncodeStep::Write { file, bytes } => files.entry(file).or_default().extend(bytes),
+            EncodeStep::Finished(_) => {
+                println!("longest step {longest:.1?}, held {} KiB at most", most_held >> 10);
+                return (files, cpu_clock::now().saturating_sub(start));
+            }
+        }
+    }
+}
+
+fn ask(
+    heads: &Heads,
+    block: Option<(&Arc<BlockReader>, &Files)>,
+    request: SelectRequest,
+) -> (SelectReply, Duration) {
+    let start = cpu_clock::now();
+    let mut select = Select::new(request, &secret()).unwrap();
+    select.read_blocks(block.iter().map(|(reader, _)| Arc::clone(reader)).collect());
+    loop {
+        match select.advance(heads) {
+            Progress::More => {}
+            Progress::NeedsData { ranges, .. } => {
+                let files = block.unwrap().1;
+                let bytes = ranges.iter().map(|range| {
+                    let (start, end) = (range.offset, range.offset + range.bytes);
+                    Bytes::copy_from_slice(&files[range.file][start as usize..end as usize])
+                });
+                let bytes = bytes.collect();
+                select.provide(bytes);
+            }
+            Progress::Reply(reply) => return (reply, cpu_clock::now().saturating_sub(start)),
+        }
+    }
+}
+
+fn selection(matchers: Vec<MatcherText>) -> Selection {
+    let tenants = vec!["anonymous".to_owned()];
+    let (start_ms, end_ms) = (i64::MIN / 2_000_000, i64::MAX / 2_000_000);
+    Selection { tenants, matchers, start_ms, end_ms }
+}
+
+fn cpu() -> Selection {
+    selection(vec![MatcherText {
+        name: "__profile_type__".to_owned(),
+        op: MatchOp::Equal,
+        value: "process_cpu:cpu:nanoseconds:cpu:nanoseconds".to_owned(),
+    }])
+}
+
+fn tree(selection: Selection) -> SelectRequest {
+    SelectRequest::Tree { selection, call_site: Vec::new() }
+}
+
+fn merge(selection: Selection) -> SelectRequest {
+    SelectRequest::Profile { selection, call_site: Vec::new() }
+}
+
+fn points() -> SelectRequest {
+    SelectRequest::Points {
+        selection: selection(Vec::new()),
+        grid_start_ms: START_NS / 1_000_000,
+        step_ms: 15_000,
+        group_by: vec!["service_name".to_owned()],
+        call_site: Vec::new(),
+    }
+}
+
+fn what(reply: &SelectReply) -> String {
+    match reply {
+        SelectReply::Tree(part) => format!("a tree of {} nodes", part.parents.len()),
+        SelectReply::Profile(parts) => {
+            format!("{} nodes", parts.iter().map(|part| part.parents.len()).sum::<usize>())
+        }
+        SelectReply::Points(parts) => {
+            format!("{} points", parts.iter().map(|part| part.points.len()).sum::<usize>())
+        }
+        SelectReply::Failed(failure) => failure.message.clone(),
+        _ => "another answer".to_owned(),
+    }
+}
+
+/// What an answer says, however its nodes are numbered.
+fn told(reply: SelectReply) -> BTreeMap<String, i64> {
+    match reply {
+        SelectReply::Tree(part) => {
+            let mut paths: Vec<String> = Vec::new();
+            for (parent, name) in part.parents.iter().zip(&part.name_ids) {
+                let parent = paths.get(*parent as usize).cloned().unwrap_or_default();
+                paths.push(format!("{parent};{}", part.names[*name as usize]));
+            }
+            paths.into_iter().zip(part.values).filter(|(_, value)| *value != 0).collect()
+        }
+        // Parts of all partitions: their number of nodes and sums (the engine's own tests compare them whole).
+        SelectReply::Profile(parts) => {
+            let nodes = parts.iter().map(|part| part.parents.len()).sum::<usize>();
+            let sum = parts.iter().flat_map(|part| &part.values).sum();
+            BTreeMap::from([("nodes".to_owned(), nodes as i64), ("sum".to_owned(), sum)])
+        }
+        other => BTreeMap::from([(format!("{other:?}"), 0)]),
+    }
+}

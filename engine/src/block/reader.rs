@@ -1,0 +1,126 @@
+//! A block opened for reading: its description and index, checked; tables are read through [`super::stream`].
+
+use bytes::Bytes;
+
+use super::index::{Index, SeriesIndex};
+use super::meta::{FileFacts, Meta};
+use super::schema::Table;
+use super::{BlockError, INDEX_FILE, META_FILE};
+use crate::labels::Matcher;
+use crate::tenant::TenantId;
+
+/// Bytes of a file that a reader needs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ByteRange {
+    /// The file's name in the block's directory.
+    pub file: &'static str,
+    /// First byte.
+    pub offset: u64,
+    /// How many.
+    pub bytes: u64,
+}
+
+impl ByteRange {
+    pub(super) fn check_length(&self, bytes: &Bytes) -> Result<(), BlockError> {
+        if bytes.len() as u64 == self.bytes {
+            return Ok(());
+        }
+        let (file, offset, found) = (self.file, self.offset, bytes.len() as u64);
+        Err(BlockError::Short { file, offset, found, expected: self.bytes })
+    }
+}
+
+/// A block whose description and index are sound.
+#[derive(Debug)]
+pub struct BlockReader {
+    meta: Meta,
+    tenant: TenantId,
+    index: Index,
+}
+
+impl BlockReader {
+    /// Opens a block from the bytes of `meta.json` and `index`.
+    pub fn open(meta: &[u8], index: &[u8]) -> Result<Self, BlockError> {
+        let meta = Meta::from_bytes(meta)?;
+        let bad = |what| BlockError::Malformed { file: META_FILE, what };
+        let tenant = TenantId::parse(&meta.tenant).map_err(|_| bad("its tenant is no tenant"))?;
+        let facts = meta.file(INDEX_FILE).ok_or_else(|| bad("says nothing of the index"))?;
+        let (found, expected) = (FileFacts::of(INDEX_FILE, index), facts);
+        if found.bytes != expected.bytes {
+            let (found, expected) = (found.bytes, expected.bytes);
+            return Err(BlockError::Short { file: INDEX_FILE, offset: 0, found, expected });
+        }
+        if found.checksum != expected.checksum {
+            return Err(BlockError::Checksum {
+                file: INDEX_FILE,
+                offset: 0,
+                bytes: found.bytes,
+                found: found.checksum,
+                expected: expected.checksum,
+            });
+        }
+        let index = Index::from_bytes(index)?;
+        for table in Table::ALL {
+            let facts =
+                meta.file(table.file_name()).ok_or_else(|| bad("says nothing of a table"))?;
+            if facts.bytes < index.table(table).pages_end() {
+                return Err(bad("a table is shorter than its pages"));
+            }
+        }
+        let of_index = [
+            (meta.stats.partitions, index.partitions.len() as u64),
+            (meta.stats.series, index.series.len() as u64),
+            (meta.stats.profile_rows, index.table(Table::Profiles).rows),
+            (meta.stats.samples, index.table(Table::Samples).rows),
+        ];
+        if of_index.iter().any(|(meta, index)| meta != index) {
+            return Err(bad("its counts are not the index's"));
+        }
+        let least = index.series.iter().map(|series| series.time_ns_min).min();
+        let greatest = index.series.iter().map(|series| series.time_ns_max).max();
+        if (least, greatest) != (Some(meta.min_time_ns), Some(meta.max_time_ns)) {
+            return Err(bad("its times are not the index's"));
+        }
+        Ok(Self { meta, tenant, index })
+    }
+
+    /// What the block is.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// Where everything in it lies.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Whose it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.tenant
+    }
+
+    /// Whether it has a profile in a range of times, ends included, by its least and greatest.
+    pub fn overlaps(&self, from_ns: i64, until_ns: i64) -> bool {
+        self.meta.min_time_ns <= until_ns && from_ns <= self.meta.max_time_ns
+    }
+
+    /// The series that satisfy a matcher: one test for each value of its label, not for each series.
+    pub(crate) fn matching(&self, matcher: &Matcher) -> Vec<bool> {
+        let mut matching = vec![matcher.matches(None); self.index.series.len()];
+        let label =
+            self.index.labels.binary_search_by(|label| label.name.as_str().cmp(matcher.name()));
+        let values = label.map_or(&[][..], |at| &self.index.labels[at].values);
+        for value in values {
+            let holds = matcher.matches(Some(&value.value));
+            for series in &value.series {
+                matching[*series as usize] = holds;
+            }
+        }
+        matching
+    }
+
+    /// A series by its number.
+    pub(crate) fn series(&self, at: usize) -> &SeriesIndex {
+        &self.index.series[at]
+    }
+}
