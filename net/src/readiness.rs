@@ -41,6 +41,11 @@ impl Readiness {
         recovery.done_bytes.store(done_bytes, Ordering::Relaxed);
     }
 
+    /// Bytes of logs that all shards have read so far.
+    pub fn done_bytes(&self) -> u64 {
+        self.0.shards.iter().map(|shard| shard.done_bytes.load(Ordering::Relaxed)).sum()
+    }
+
     /// A shard has put its whole share back.
     pub fn set_recovered(&self, shard: ShardId) {
         // Release: whoever sees the flag also sees the heads, which other shards filled before they answered this one.

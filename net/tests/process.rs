@@ -534,3 +534,40 @@ fn the_runtime_is_named_in_the_log_and_the_metrics() {
         assert!(server.get("/metrics").1.contains(&metric), "{runtime}");
     }
 }
+
+/// A node that holds more than its limit already: what it refuses says what to do, and so does a start that cannot end.
+#[test]
+fn a_node_without_memory_says_what_to_do() {
+    let push = |server: &Server| {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        let head = "POST /ingest?name=app&format=folded HTTP/1.1\r\nHost: x\r\nConnection: close";
+        write!(stream, "{head}\r\nContent-Length: 8\r\n\r\na;b;c 1\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let data = tempfile::tempdir().unwrap();
+    let small = ["-shards=1", "-memory.limit=4MiB"];
+    let mut server = Server::start(data.path(), &small);
+    let answer = push(&server);
+    assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("\r\nretry-after: "), "{answer}");
+    assert!(answer.contains("retry later, or raise -memory.limit"), "{answer}");
+    assert!(
+        server
+            .get("/metrics")
+            .1
+            .contains("pyrite_memory_refused_total{shard=\"0\",what=\"pushes\"} ")
+    );
+    server.signal("TERM");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+    let mut server = Server::start(data.path(), &["-shards=1"]);
+    let answer = push(&server);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let again = run_to_end(&mut pyrite(data.path(), &small));
+    assert_eq!(again.status.code(), Some(1));
+    let stderr = String::from_utf8(again.stderr).unwrap();
+    assert!(stderr.contains("Start again with a -memory.limit as high as"), "{stderr}");
+}

@@ -8,7 +8,8 @@
 //! by looking at the process and leaves less to lease.
 //!
 //! Pushes are admitted up to `PUSHES_PERCENT_MAX` of the limit and reads up to all of it: what was pushed stays, so a node that
-//! pushes have filled to the brim could never be read again. Memory that is taken without being asked for (heads grow by what
+//! pushes have filled to the brim could never be read again. A recovery uses what pushes may not, and pushes leave it what it
+//! will still need: a run that stayed within its limit leaves logs that fit again. Memory that is taken without being asked for (heads grow by what
 //! a profile turns out to hold) may overdraw a lease; then nothing is admitted until it fits again.
 
 mod pool;
@@ -54,6 +55,7 @@ impl Budget {
             used_bytes: Cell::new(0),
             lease_bytes: Cell::new(0),
             overdrawn_bytes: Cell::new(0),
+            expected_bytes: Cell::new(0),
             refused: Default::default(),
         };
         ShardBudget { state: Rc::new(state), user: User::Reads }
@@ -142,13 +144,24 @@ impl Kind {
 enum User {
     Pushes,
     Reads,
+    Recovery,
 }
 
 impl User {
+    const ALL: [Self; 3] = [Self::Pushes, Self::Reads, Self::Recovery];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pushes => "pushes",
+            Self::Reads => "reads",
+            Self::Recovery => "recovery",
+        }
+    }
+
     fn percent_max(self) -> u64 {
         match self {
             Self::Pushes => PUSHES_PERCENT_MAX,
-            Self::Reads => 100,
+            Self::Reads | Self::Recovery => 100,
         }
     }
 }
@@ -172,8 +185,10 @@ struct State {
     lease_bytes: Cell<u64>,
     /// What is used beyond it, as the pool knows it.
     overdrawn_bytes: Cell<u64>,
-    /// Refusals of pushes and of reads.
-    refused: [Cell<u64>; 2],
+    /// What this shard's recovery will still put into heads.
+    expected_bytes: Cell<u64>,
+    /// Refusals by [`User`].
+    refused: [Cell<u64>; User::ALL.len()],
 }
 
 impl ShardBudget {
@@ -181,6 +196,18 @@ impl ShardBudget {
     #[must_use]
     pub fn for_pushes(&self) -> Self {
         Self { state: Rc::clone(&self.state), user: User::Pushes }
+    }
+
+    /// The same part as a recovery sees it: it may use all of the limit.
+    #[must_use]
+    pub fn for_recovery(&self) -> Self {
+        Self { state: Rc::clone(&self.state), user: User::Recovery }
+    }
+
+    /// Tells what this shard's recovery will still put into heads, of any shard; pushes leave it room.
+    pub fn expect(&self, bytes: u64) {
+        let before = self.state.expected_bytes.replace(bytes);
+        self.state.budget.pool.expect(before, bytes);
     }
 
     /// Refuses `more` bytes where there is no room for them now beside what is held; keeps none.
@@ -197,7 +224,7 @@ impl ShardBudget {
     }
 
     fn ask(&self, more_bytes: u64) -> Result<(), Failure> {
-        if self.state.lease(more_bytes, self.user.percent_max()) {
+        if self.state.lease(more_bytes, self.user) {
             return Ok(());
         }
         let refused = &self.state.refused[self.user as usize];
@@ -207,7 +234,7 @@ impl ShardBudget {
 
     /// Whether there is room for `more` bytes now; counts as no refusal.
     pub fn has_room(&self, more_bytes: u64) -> bool {
-        let has_room = self.state.lease(more_bytes, self.user.percent_max());
+        let has_room = self.state.lease(more_bytes, self.user);
         self.state.trim();
         has_room
     }
@@ -218,11 +245,17 @@ impl ShardBudget {
             100 => String::new(),
             percent => format!("{percent}% of the "),
         };
+        let recovery = match pool.expected_bytes() {
+            bytes if bytes > 0 && self.user == User::Pushes => {
+                format!(", about {} kept for the logs of earlier runs", byte_size::iec(bytes))
+            }
+            _ => String::new(),
+        };
         Failure {
             code: Code::ResourceExhausted,
             reason: MEMORY_LIMIT,
             message: format!(
-                "{part}memory limit of {} reached ({} in use, {} more asked for); retry later, or raise -memory.limit",
+                "{part}memory limit of {} reached ({} in use, {} more asked for{recovery}); retry later, or raise -memory.limit",
                 byte_size::iec(pool.limit_bytes()),
                 byte_size::iec(pool.accounted_bytes() + pool.unaccounted_bytes()),
                 byte_size::iec(more_bytes),
@@ -270,24 +303,27 @@ impl ShardBudget {
         let kinds = Kind::ALL.map(|kind| {
             sample("pyrite_accounted_bytes", Some(kind.as_str()), self.used_bytes(kind))
         });
-        let [pushes, reads] = &state.refused;
         let mut samples = Vec::from(kinds);
         samples.extend([
             sample("pyrite_memory_leased_bytes", None, state.lease_bytes.get()),
             sample("pyrite_memory_overdrawn_bytes", None, state.overdrawn_bytes.get()),
-            sample("pyrite_memory_refused_total", Some("pushes"), pushes.get()),
-            sample("pyrite_memory_refused_total", Some("reads"), reads.get()),
         ]);
+        samples.extend(User::ALL.map(|user| {
+            let refused = state.refused[user as usize].get();
+            sample("pyrite_memory_refused_total", Some(user.as_str()), refused)
+        }));
         samples
     }
 }
 
 impl State {
-    /// Whether the lease covers `more` bytes, or could be made to, within a part of the limit.
-    fn lease(&self, more_bytes: u64, percent_max: u64) -> bool {
+    /// Whether the lease covers `more` bytes, or could be made to, within what the user may have of the limit.
+    fn lease(&self, more_bytes: u64, user: User) -> bool {
         self.cover();
         let pool = &self.budget.pool;
-        let Some(cap) = pool.cap_bytes(percent_max) else { return false };
+        let kept = if user == User::Pushes { pool.expected_bytes() } else { 0 };
+        let cap = pool.cap_bytes(user.percent_max()).and_then(|cap| cap.checked_sub(kept));
+        let Some(cap) = cap else { return false };
         let Some(needed) = self.used_bytes.get().checked_add(more_bytes) else { return false };
         let lease = self.lease_bytes.get();
         if needed <= lease {
@@ -349,6 +385,7 @@ impl Drop for State {
     fn drop(&mut self) {
         self.budget.pool.give_back(self.lease_bytes.get());
         self.budget.pool.overdraw(self.overdrawn_bytes.get(), 0);
+        self.budget.pool.expect(self.expected_bytes.get(), 0);
         self.budget.pool.set_accounted(self.own.0 as usize, 0);
     }
 }

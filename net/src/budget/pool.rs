@@ -32,6 +32,8 @@ pub(super) struct Pool {
     overdrawn_bytes: AtomicU64,
     /// What the process holds beside what is accounted.
     unaccounted_bytes: AtomicU64,
+    /// What recoveries will still put into heads: pushes leave it alone.
+    expected_bytes: AtomicU64,
     /// Real memory at the last look; 0 before the first.
     rss_bytes: AtomicU64,
     /// What each shard accounts: written by the shard alone.
@@ -47,6 +49,7 @@ impl Pool {
             leased_bytes: AtomicU64::new(0),
             overdrawn_bytes: AtomicU64::new(0),
             unaccounted_bytes: AtomicU64::new(0),
+            expected_bytes: AtomicU64::new(0),
             rss_bytes: AtomicU64::new(0),
             accounted_bytes: (0..shards_count).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -80,6 +83,15 @@ impl Pool {
 
     pub(super) fn set_accounted(&self, shard: usize, bytes: u64) {
         self.accounted_bytes[shard].store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn expected_bytes(&self) -> u64 {
+        self.expected_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Takes the change of what a shard's recovery will still need in.
+    pub(super) fn expect(&self, before: u64, now: u64) {
+        self.expected_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Notes what a look at the process found.

@@ -82,6 +82,22 @@ fn what_is_taken_unasked_overdraws_and_stops_everything_until_it_fits() {
     assert!(second.admit(301).is_err());
 }
 
+/// Pushes taken during a recovery could fill what it still needed, and the node never started again.
+#[test]
+fn pushes_leave_a_recovery_what_it_will_need() {
+    let budget = Budget::new(1000, 2);
+    let shard = budget.of_shard(ShardId(0));
+    let (pushes, recovery) = (shard.for_pushes(), shard.for_recovery());
+    shard.expect(500);
+    assert!(pushes.admit(400).is_ok());
+    let message = pushes.admit(401).unwrap_err().message;
+    assert!(message.contains("about 500 B kept for the logs of earlier runs"), "{message}");
+    assert!(recovery.admit(1000).is_ok() && recovery.admit(1001).is_err());
+    shard.set(Kind::Heads, 300);
+    shard.expect(0);
+    assert!(pushes.admit(600).is_ok() && pushes.admit(601).is_err());
+}
+
 #[test]
 fn refusals_are_counted_by_who_asked() {
     let shard = Budget::new(100, 1).of_shard(ShardId(0));

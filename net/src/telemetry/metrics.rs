@@ -106,7 +106,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_memory_overdrawn_bytes" { "shard" }
         "Bytes that the shard accounts beyond its lease; while there are any nothing is admitted."),
     metric!(Counter "pyrite_memory_refused_total" { "shard", "what" }
-        "How often memory had no room for what asked for it: pushes, reads."),
+        "How often memory had no room for what asked for it: pushes, reads, recovery."),
     metric!(Gauge "pyrite_memory_rss_bytes" {}
         "Real memory of the process, as last looked at."),
     metric!(Gauge "pyrite_memory_unaccounted_bytes" {}

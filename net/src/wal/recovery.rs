@@ -145,6 +145,17 @@ pub enum RecoveryError {
         /// The owner's words.
         text: String,
     },
+    /// The records do not fit in memory.
+    #[error(
+        "the records of {path} do not fit in memory: {text}. Start again with a -memory.limit as high as that of the run \
+         that wrote them"
+    )]
+    NoRoom {
+        /// Directory of the log.
+        path: String,
+        /// The owner's words.
+        text: String,
+    },
     /// An owner did not answer.
     #[error("shard {} did not take records of {path}: {}", owner.0, failure.message)]
     Owner {
@@ -470,6 +481,7 @@ impl<'a, O: Owners> Batches<'a, O> {
         match reply {
             Ok(ReplayReply::Done) => Ok(()),
             Ok(ReplayReply::Damaged(text)) => Err(RecoveryError::Refused { path: path(), text }),
+            Ok(ReplayReply::NoRoom(text)) => Err(RecoveryError::NoRoom { path: path(), text }),
             Err(failure) => Err(RecoveryError::Owner { path: path(), owner, failure }),
         }
     }

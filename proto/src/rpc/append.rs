@@ -69,6 +69,8 @@ pub enum ReplayReply {
     Done,
     /// A record does not read as what the log's writer wrote.
     Damaged(String),
+    /// There is no memory for the records, in these words.
+    NoRoom(String),
 }
 
 /// Asks the tenant's home shard for ingestion tokens.
