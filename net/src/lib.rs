@@ -10,6 +10,7 @@ pub mod data_dir;
 pub mod http;
 pub mod mesh;
 pub mod overrides;
+pub mod pressure;
 pub mod process;
 pub mod readiness;
 pub mod runtime;

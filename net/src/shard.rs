@@ -22,6 +22,7 @@ use crate::component::rates::Rates;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Inbox, Mesh, Responder};
 use crate::overrides::TenantLimits;
+use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
@@ -55,6 +56,8 @@ pub struct ShardSettings {
     pub heads: HeadOptions,
     /// ULID of this shard's run: the origin of the profiles its distributor takes in.
     pub origin: u128,
+    /// How long profiles would wait at the node's ingesters.
+    pub pressure: Pressure,
     /// How far the shards' recovery is; reads wait for it.
     pub readiness: Readiness,
 }
@@ -94,7 +97,7 @@ impl<R: Runtime> Shard<R> {
         settings: ShardSettings,
         log: Log<R>,
     ) -> Rc<Self> {
-        let ShardSettings { limits, budget, heads, origin, readiness } = settings;
+        let ShardSettings { limits, budget, heads, origin, pressure, readiness } = settings;
         let counters = Rc::new(WriteCounters::default());
         let secret = HashSecret::from_words(|| rt.next_u64());
         let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
@@ -105,6 +108,7 @@ impl<R: Runtime> Shard<R> {
                 origin,
                 limits.clone(),
                 budget.for_pushes(),
+                pressure.clone(),
                 Rc::clone(&counters),
             ),
             queue: Ingester::start(
@@ -113,6 +117,7 @@ impl<R: Runtime> Shard<R> {
                     mesh: mesh.clone(),
                     limits: limits.clone(),
                     budget: budget.for_pushes(),
+                    pressure: Rc::new(pressure.of_shard(mesh.own())),
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),
                     log: log.clone(),

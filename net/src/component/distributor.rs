@@ -36,10 +36,12 @@ use proto::rpc::{Code, Failure, Reply, Request};
 use self::failures::Failures;
 use self::numbers::{Fate, Numbers};
 use crate::budget::{Held, ShardBudget};
+use crate::component::ingester::INGEST_QUEUE_FULL;
 use crate::component::write_counters::WriteCounters;
 use crate::http::{HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
 use crate::overrides::TenantLimits;
+use crate::pressure::{INGEST_WAIT_MAX, Pressure};
 use crate::runtime::{Class, Runtime};
 
 /// Profiles of one push under way at a time (Pyroscope's `push_max_concurrency`).
@@ -67,6 +69,7 @@ pub struct Distributor<R: Runtime> {
     origin: u128,
     limits: TenantLimits,
     budget: ShardBudget,
+    pressure: Pressure,
     counters: Rc<WriteCounters>,
     numbers: Rc<Numbers>,
 }
@@ -132,10 +135,11 @@ impl<R: Runtime> Distributor<R> {
         origin: u128,
         limits: TenantLimits,
         budget: ShardBudget,
+        pressure: Pressure,
         counters: Rc<WriteCounters>,
     ) -> Self {
         let numbers = Rc::new(Numbers::new(budget.clone()));
-        Self { rt, mesh, origin, limits, budget, counters, numbers }
+        Self { rt, mesh, origin, limits, budget, pressure, counters, numbers }
     }
 
     /// Stores the profiles of one push; the outcomes of those that failed are joined in order. `held` accounts the bytes that
@@ -398,6 +402,25 @@ fn refusal(code: Code, reason: &'static str, message: impl Into<String>) -> Fail
 }
 
 impl<R: Runtime> Writes for Distributor<R> {
+    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure> {
+        let wait = self.pressure.least_wait();
+        let admitted = if wait <= INGEST_WAIT_MAX {
+            self.budget.admit(claimed_bytes)
+        } else {
+            let text = format!(
+                "a profile would wait {} ms to be ingested; limit {} ms; retry later",
+                wait.as_millis(),
+                INGEST_WAIT_MAX.as_millis()
+            );
+            Err(refusal(Code::ResourceExhausted, INGEST_QUEUE_FULL, text))
+        };
+        admitted.inspect_err(|failure| {
+            // How many profiles it has, nobody knows.
+            let bytes = claimed_bytes as usize;
+            self.counters.count_discarded(tenant.as_str(), failure.reason, bytes);
+        })
+    }
+
     async fn push(
         &self,
         tenant: TenantId,

@@ -34,11 +34,15 @@ use crate::component::distributor::claimed_profile_bytes;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Mesh, Responder};
 use crate::overrides::TenantLimits;
+use crate::pressure::{INGEST_WAIT_MAX, ShardPressure};
 use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
 
 /// Received bytes that may wait for one shard's ingester: about a second of its work. Above it pushes get 429.
 pub const INGEST_QUEUE_BYTES_MAX: u64 = 64 << 20;
+
+/// [`Failure::reason`] of a profile that would wait too long for its owner.
+pub const INGEST_QUEUE_FULL: &str = "ingest_queue_full";
 
 /// Memory kept for what a profile does to its head, by the uncompressed byte: stacks that are all new took 3.3
 /// (`docs/memory.md`). Given back when it is known.
@@ -61,6 +65,8 @@ pub struct Ingester<R: Runtime> {
     pub limits: TenantLimits,
     /// Memory of the process.
     pub budget: ShardBudget,
+    /// How long profiles wait for the worker.
+    pub pressure: Rc<ShardPressure>,
     /// What is counted.
     pub counters: Rc<WriteCounters>,
     /// Heads of the shard.
@@ -73,6 +79,7 @@ pub struct Ingester<R: Runtime> {
 #[derive(Clone, Debug)]
 pub struct IngestQueue {
     jobs: mpsc::UnboundedSender<Job>,
+    pressure: Rc<ShardPressure>,
     counters: Rc<WriteCounters>,
 }
 
@@ -87,21 +94,26 @@ impl IngestQueue {
     pub fn append(&self, request: AppendRequest, responder: Responder) {
         let bytes = request.profile.len() as u64;
         let queued = self.counters.queue_bytes.get();
-        if queued > 0 && queued + bytes > INGEST_QUEUE_BYTES_MAX {
+        let wait = self.pressure.wait(queued);
+        // What takes longer than the limit by itself goes alone.
+        if queued > 0 && (queued + bytes > INGEST_QUEUE_BYTES_MAX || wait > INGEST_WAIT_MAX) {
             let message = format!(
-                "{queued} bytes wait to be ingested; limit {INGEST_QUEUE_BYTES_MAX}; retry later"
+                "{queued} bytes wait to be ingested, about {} ms; limits {INGEST_QUEUE_BYTES_MAX} bytes and {} ms; retry later",
+                wait.as_millis(),
+                INGEST_WAIT_MAX.as_millis()
             );
             self.counters.count_discarded(
                 &request.tenant,
-                "ingest_queue_full",
+                INGEST_QUEUE_FULL,
                 request.profile.len(),
             );
             let failure =
-                Failure { code: Code::ResourceExhausted, reason: "ingest_queue_full", message };
+                Failure { code: Code::ResourceExhausted, reason: INGEST_QUEUE_FULL, message };
             return responder.reply(Reply::Append(AppendReply::Refused(failure)));
         }
         self.counters.queue_bytes.set(queued + bytes);
         self.counters.queue_profiles.set(self.counters.queue_profiles.get() + 1);
+        self.pressure.set_waiting(queued + bytes);
         self.send(Job::Append(request, responder));
     }
 
@@ -120,7 +132,11 @@ impl<R: Runtime> Ingester<R> {
     /// Starts the shard's worker and gives the way to it. `secret` keys the tables of its scratch.
     pub fn start(self, secret: HashSecret) -> IngestQueue {
         let (jobs, waiting) = mpsc::unbounded();
-        let queue = IngestQueue { jobs, counters: Rc::clone(&self.counters) };
+        let queue = IngestQueue {
+            jobs,
+            pressure: Rc::clone(&self.pressure),
+            counters: Rc::clone(&self.counters),
+        };
         let worker = Worker { intake: Intake::with_secret(secret), append: Append::default() };
         self.rt.clone().spawn(Class::Ingest, self.run(worker, waiting));
         queue
@@ -130,11 +146,13 @@ impl<R: Runtime> Ingester<R> {
         while let Some(job) = waiting.next().await {
             match job {
                 Job::Append(request, responder) => {
-                    self.counters
-                        .queue_bytes
-                        .set(self.counters.queue_bytes.get() - request.profile.len() as u64);
+                    let bytes = request.profile.len() as u64;
+                    let (begun_ns, queue) = (self.rt.now_ns(), &self.counters.queue_bytes);
+                    queue.set(queue.get() - bytes);
                     self.counters.queue_profiles.set(self.counters.queue_profiles.get() - 1);
                     self.append(&mut worker, request, responder).await;
+                    self.pressure.note(bytes, self.rt.now_ns() - begun_ns);
+                    self.pressure.set_waiting(queue.get());
                 }
                 Job::Replay(request, responder) => {
                     let reply = self.replay(&mut worker, request).await;

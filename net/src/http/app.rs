@@ -43,6 +43,9 @@ pub trait Api: 'static {
 
 /// The write path.
 pub trait Writes {
+    /// Refuses a push on its head, before its body is read; `claimed_bytes` is the body's length where it is told, else 0.
+    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure>;
+
     /// `push.v1.PusherService/Push`. Good profiles are stored although the answer is a failure. `held` accounts the body that
     /// the profiles are slices of.
     fn push(

@@ -126,6 +126,27 @@ where
     Ok(rope)
 }
 
+/// Body of a refused push that is read and thrown away, at most: then the client sees the answer and the connection goes on. What
+/// is longer costs more than a connection; that one is closed.
+const DISCARDED_BYTES_MAX: u64 = 256 << 10;
+
+/// How long a refused client may take to send its body.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Reads a body that nobody wants, where it is short.
+pub(super) async fn discard<B>(clock: &impl Clock, body: B)
+where
+    B: Body<Data = Bytes>,
+{
+    if body.size_hint().exact().is_none_or(|bytes| bytes > DISCARDED_BYTES_MAX) {
+        return;
+    }
+    let mut body = pin!(body);
+    let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
+    // Where it is late the connection is closed, too.
+    let _ = within(clock, DISCARD_TIME_MAX, discarded).await;
+}
+
 /// The future's output, or `None` after `limit`.
 pub(super) async fn within<T>(
     clock: &impl Clock,

@@ -28,6 +28,7 @@ use crate::budget::{Budget, RssWatch};
 use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
 use crate::mesh::{self, Envelope, Inbox};
+use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::cpu_plan::{Cpus, Seat};
 use crate::runtime::host::{self, HostRuntime, ShardThread};
@@ -111,6 +112,8 @@ struct ShardSeed {
     listen: SocketAddr,
     /// Limits of every tenant at the start.
     overrides: Arc<Overrides>,
+    /// How long profiles would wait at the shards' ingesters.
+    pressure: Pressure,
     /// How far the shards' recovery is.
     readiness: Readiness,
     /// Its pulse.
@@ -269,6 +272,7 @@ impl Shards {
         let budget = Budget::new(settings.memory_limit, shards_count);
         let rss_watch =
             RssWatch::start(budget.clone()).map_err(io("looking at the memory of this process"))?;
+        let pressure = Pressure::new(shards_count);
         let readiness = Readiness::new(shards_count);
         let pulses: Vec<Pulse> = seats.iter().map(|_| Pulse::default()).collect();
         let watchdog =
@@ -299,6 +303,7 @@ impl Shards {
                 run: settings.run,
                 listen: settings.listen,
                 overrides: Arc::clone(&settings.overrides),
+                pressure: pressure.clone(),
                 readiness: readiness.clone(),
                 pulse: pulse.clone(),
                 events: events.clone(),

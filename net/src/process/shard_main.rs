@@ -53,6 +53,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         budget: budget.clone(),
         heads: HeadOptions::default(),
         origin: origin_of(run, id),
+        pressure: seed.pressure.clone(),
         readiness: readiness.clone(),
     };
     let shard = Shard::start(rt.clone(), mesh.clone(), inbox, settings, log);

@@ -26,6 +26,10 @@ pub(crate) struct FakeApi {
     pub(crate) failure: RefCell<Option<Failure>>,
     /// Failure of uploads.
     pub(crate) upload_failure: RefCell<Option<HttpFailure>>,
+    /// Failure of pushes on their head.
+    pub(crate) head_failure: RefCell<Option<Failure>>,
+    /// Bytes that pushes claimed to be.
+    pub(crate) claimed_bytes: RefCell<Vec<u64>>,
     /// Why the shard is not ready.
     pub(crate) not_ready: RefCell<Option<String>>,
     /// What `SelectMergeProfile` answers.
@@ -95,6 +99,11 @@ impl Api for FakeApi {
 }
 
 impl Writes for FakeApi {
+    fn admit_head(&self, _tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure> {
+        self.claimed_bytes.borrow_mut().push(claimed_bytes);
+        self.head_failure.borrow().clone().map_or(Ok(()), Err)
+    }
+
     async fn push(
         &self,
         tenant: TenantId,

@@ -8,7 +8,7 @@ use proto::push::{PushRequest, RawProfileSeries, RawSample};
 use proto::rpc::{Code, Failure};
 use proto::types::LabelPair;
 
-use crate::world::{World, gzip, json_call, request};
+use crate::world::{World, gzip, json_call, read_some, read_to_end, request, write_all};
 
 const PATH: &str = "/push.v1.PusherService/Push";
 const PROTO: (&str, &str) = ("content-type", "application/proto");
@@ -222,4 +222,38 @@ fn any_body_is_answered() {
         assert!([200, 400].contains(&answer.status.as_u16()), "{answer:?}");
         assert_eq!(world.server.counters().in_flight_requests(), 0);
     });
+}
+
+/// Bodies of pushes that were refused for lack of room were once read, kept and inflated first.
+#[test]
+fn a_push_without_room_is_refused_on_its_head_and_the_connection_goes_on() {
+    let world = World::new();
+    let message = "memory limit of 1.0 MiB reached".to_owned();
+    let failure = Failure { code: Code::ResourceExhausted, reason: "memory_limit", message };
+    *world.api().head_failure.borrow_mut() = Some(failure);
+    for (path, content_type) in [(PATH, "application/proto"), ("/ingest?name=a", "")] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\ncontent-type: {content_type}\r\n"
+        );
+        let mut stream = world.connect();
+        let answers = world.run(async move {
+            let mut answers = Vec::new();
+            for _ in 0..2 {
+                let call = format!("{head}content-length: 200000\r\n\r\n{}", "x".repeat(200_000));
+                write_all(&mut stream, call.as_bytes()).await;
+                answers.push(String::from_utf8(read_some(&mut stream).await).unwrap());
+            }
+            let call = format!("{head}content-length: 100000000\r\n\r\n");
+            write_all(&mut stream, call.as_bytes()).await;
+            answers.push(read_to_end(&mut stream).await);
+            answers
+        });
+        for answer in &answers {
+            assert!(answer.starts_with("HTTP/1.1 429 "), "{answer}");
+            assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
+        }
+        assert!(answers[2].ends_with("reached\"}"), "a long body is not waited for");
+        assert_eq!(world.api().claimed_bytes.take(), [200_000, 200_000, 100_000_000]);
+    }
+    assert!(world.api().pushes.borrow().is_empty() && world.spawned().is_empty());
 }

@@ -13,6 +13,7 @@ use engine::route::ShardId;
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
 use net::overrides::TenantLimits;
+use net::pressure::Pressure;
 use net::readiness::Readiness;
 use net::runtime::sim::{NodeId, Sim, World};
 use net::runtime::{Class, Clock, Rand, Spawn};
@@ -56,6 +57,7 @@ impl Node {
         let run = new_ulid(&first, unix_ms);
         let (peers, inboxes) = mesh::queues(start.shards);
         let budget = Budget::new(start.memory_limit_bytes, start.shards);
+        let pressure = Pressure::new(start.shards);
         let readiness = Readiness::new(start.shards);
         let overrides = Arc::new(Overrides::none(start.limits));
         let failures = Rc::new(RefCell::new(Vec::new()));
@@ -80,6 +82,7 @@ impl Node {
                     ..HeadOptions::default()
                 },
                 origin: new_ulid(&rt, unix_ms),
+                pressure: pressure.clone(),
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(id, peers.clone());

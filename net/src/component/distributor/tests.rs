@@ -14,6 +14,7 @@ use proto::rpc::MetricSample;
 use super::*;
 use crate::budget::{Budget, Kind};
 use crate::mesh::{self, REQUESTS_IN_FLIGHT_MAX};
+use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::Clock;
 use crate::runtime::sim::{NodeId, Sim, World};
@@ -26,6 +27,7 @@ struct Node {
     world: World,
     runtimes: Vec<Sim>,
     budgets: Vec<ShardBudget>,
+    pressure: Pressure,
     shards: Vec<Rc<Shard<Sim>>>,
 }
 
@@ -33,6 +35,7 @@ impl Node {
     fn start() -> Self {
         let world = World::new(7);
         let limits = TenantLimits::from(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let pressure = Pressure::new(SHARDS);
         let budget = Budget::new(1 << 30, SHARDS);
         let readiness = Readiness::new(SHARDS);
         let (peers, inboxes) = mesh::queues(SHARDS);
@@ -47,6 +50,7 @@ impl Node {
                 limits: limits.clone(),
                 budget: budget.clone(),
                 heads: HeadOptions::default(),
+                pressure: pressure.clone(),
                 origin: 1 + u128::from(id),
                 readiness: readiness.clone(),
             };
@@ -55,7 +59,7 @@ impl Node {
             runtimes.push(rt);
             budgets.push(budget);
         }
-        Self { world, runtimes, budgets, shards }
+        Self { world, runtimes, budgets, pressure, shards }
     }
 
     /// Pushes to the first shard, with a body of `body_bytes` accounted.
@@ -197,6 +201,27 @@ fn what_an_upload_becomes_is_admitted_while_it_grows() {
     assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, "memory_limit"));
     assert_eq!(ingest(100 << 20), Ok(()));
     assert_eq!(node.accounted(Kind::InFlight), 0);
+}
+
+#[test]
+fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
+    let node = Node::start();
+    let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
+    assert_eq!(admit(1 << 20), Ok(()));
+    assert_eq!(admit(1 << 30).unwrap_err().reason, "memory_limit");
+    let waits = |shard| {
+        let late = node.pressure.of_shard(ShardId(shard));
+        late.note(1, u64::from(u32::MAX) * 64);
+        late.set_waiting(1);
+    };
+    waits(0);
+    assert_eq!(admit(1 << 20), Ok(()), "the other shard has time");
+    waits(1);
+    let failure = admit(1 << 20).unwrap_err();
+    assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, INGEST_QUEUE_FULL));
+    assert_eq!(node.discarded(INGEST_QUEUE_FULL), 1.0);
+    let good = series(&[("__name__", "process_cpu")], vec![node.good_profile()]);
+    assert_eq!(node.push(vec![good], 0), Ok(()), "a queue that is empty takes what comes");
 }
 
 /// A client that went away freed the account of its body while its profiles, slices of that body, still waited at their owners.

@@ -19,6 +19,7 @@ use super::*;
 use crate::budget::Budget;
 use crate::component::distributor::PushedSeries;
 use crate::mesh;
+use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::Clock;
 use crate::runtime::sim::{NodeId, Sim, World};
@@ -61,6 +62,7 @@ impl Node {
             ingestion_burst_size_mb: 1000.0,
             ..Limits::default()
         });
+        let pressure = Pressure::new(SHARDS);
         let budget = Budget::new(1 << 30, SHARDS);
         let readiness = Readiness::new(SHARDS);
         let (peers, inboxes) = mesh::queues(SHARDS);
@@ -76,6 +78,7 @@ impl Node {
                 limits: limits.clone(),
                 budget: budgets[usize::from(id)].clone(),
                 heads: HeadOptions { chunk_bytes_max: 512, ..HeadOptions::default() },
+                pressure: pressure.clone(),
                 origin: 1 + u128::from(id),
                 readiness: readiness.clone(),
             };

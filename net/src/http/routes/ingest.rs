@@ -6,7 +6,7 @@ use engine::gzip::has_magic;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
 use super::{BODY_TOO_LARGE, run_in};
 use crate::http::app::{Api, HttpFailure, Upload, Writes};
@@ -41,6 +41,11 @@ where
 {
     let (head, body) = request.into_parts();
     let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
+    let claimed_bytes = body.size_hint().exact().unwrap_or(0);
+    if let Err(failure) = server.api.writes().admit_head(&tenant, claimed_bytes) {
+        body::discard(&server.rt, body).await;
+        return Err(failure.into());
+    }
     let limits = server.push_body_limits();
     let received = body::read(&server.rt, body, &limits).await.map_err(body_failure)?;
     let work = {

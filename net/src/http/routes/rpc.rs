@@ -7,7 +7,7 @@ use bytes::Bytes;
 use engine::tenant::TenantId;
 use http::header::ACCEPT;
 use http::{HeaderMap, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use proto::procedure::Procedure;
 use proto::push::PushResponse;
 use proto::rpc::Failure;
@@ -99,6 +99,11 @@ where
     let (head, body) = request.into_parts();
     let (caller, limits, class) = if procedure == Procedure::Push {
         let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
+        let claimed_bytes = body.size_hint().exact().unwrap_or(0);
+        if let Err(failure) = server.api.writes().admit_head(&tenant, claimed_bytes) {
+            body::discard(&server.rt, body).await;
+            return Err(failure);
+        }
         (Caller::Write(tenant), server.push_body_limits(), Class::Ingest)
     } else {
         let tenants = tenants_of_read(server.config.tenancy, &head.headers)?;
