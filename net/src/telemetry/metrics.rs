@@ -122,7 +122,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_selects" { "shard" }
         "Reads that the shard works on."),
     metric!(Counter "pyrite_shard_kicks_total" { "shard" }
-        "How often the watchdog woke the shard because it had not ticked for some 20 ms."),
+        "How often the watchdog woke the shard because it had not ticked for some 40 ms."),
     metric!(Counter "pyrite_shard_profiles_replayed_total" { "shard" }
         "Profiles that the shard put back from logs of earlier runs."),
     metric!(Counter "pyrite_shard_profiles_total" { "shard" }
