@@ -18,6 +18,7 @@
 //!
 //! Not here: files, fsync and publishing (`net`); which blocks a query sees. Format: `docs/format/block.md`.
 
+mod check;
 mod decode;
 mod encode;
 mod index;
@@ -31,6 +32,7 @@ mod table_writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use check::{BlockCheck, CheckStep};
 pub use encode::{BlockEncoder, EncodeStep};
 pub use index::{
     ChunkIndex, Index, Interval, LabelIndex, LabelRef, OriginIndex, PageIndex, PartitionIndex,

@@ -302,6 +302,78 @@ fn a_flipped_bit_is_an_error_or_makes_no_difference() {
     assert!(refused > 300, "{refused} answers were refused");
 }
 
+/// All that a check finds.
+fn faults(files: &Files) -> Vec<BlockError> {
+    let mut check = BlockCheck::new(&files[META_FILE], &files[INDEX_FILE], &secret());
+    loop {
+        match check.step() {
+            CheckStep::More => {}
+            CheckStep::NeedsData(ranges) => {
+                let bytes = ranges.iter().map(|range| {
+                    let file = &files[range.file];
+                    let at = |offset: u64| (offset as usize).min(file.len());
+                    let bytes = &file[at(range.offset)..at(range.offset + range.bytes)];
+                    Bytes::copy_from_slice(bytes)
+                });
+                let bytes = bytes.collect();
+                check.provide(bytes);
+            }
+            CheckStep::Finished(faults) => return faults,
+        }
+    }
+}
+
+#[test]
+fn a_check_finds_nothing_in_a_sound_block_and_names_the_file_of_any_flipped_bit() {
+    let files = sample_block();
+    assert_eq!(faults(&files), []);
+    let mut state = 3_u64;
+    for (name, bytes) in &files {
+        for _ in 0..50 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let bit = (state >> 20) as usize % (bytes.len() * 8);
+            let mut damaged = files.clone();
+            damaged.get_mut(name).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            let found = faults(&damaged);
+            let names = found.iter().any(|fault| fault.to_string().starts_with(name.as_str()));
+            assert!(names, "{name}: bit {bit}: {found:?}");
+        }
+        let mut cut = files.clone();
+        cut.get_mut(name).unwrap().pop();
+        assert!(!faults(&cut).is_empty(), "{name} lacks its last byte");
+    }
+}
+
+/// Sound checksums over rows that contradict each other: what a faulty writer would leave.
+#[test]
+fn a_check_holds_the_index_against_the_tables() {
+    let files = sample_block();
+    let broken = |change: &dyn Fn(&mut Index)| {
+        let mut index = Index::from_bytes(&files[INDEX_FILE]).unwrap();
+        change(&mut index);
+        let mut files = files.clone();
+        let bytes = index.to_bytes();
+        let mut meta = Meta::from_bytes(&files[META_FILE]).unwrap();
+        let facts = meta.files.iter_mut().find(|file| file.name == INDEX_FILE).unwrap();
+        *facts = FileFacts::of(INDEX_FILE, &bytes);
+        files.insert(META_FILE.to_owned(), meta.to_bytes());
+        files.insert(INDEX_FILE.to_owned(), bytes);
+        faults(&files).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(broken(&|_| ()).is_empty());
+    let moved = broken(&|index| {
+        index.series[0].profiles.end -= 1;
+        index.series[1].profiles.start -= 1;
+    });
+    assert!(moved.iter().any(|f| f.starts_with("profiles.parquet: row")), "{moved:?}");
+    let samples = Table::Samples as usize;
+    let taken = broken(&|index| {
+        index.partitions[0].tables[samples].end -= 1;
+        index.partitions[1].tables[samples].start -= 1;
+    });
+    assert!(taken.iter().any(|f| f.contains("do not follow")), "{taken:?}");
+}
+
 #[test]
 fn a_newer_version_is_refused_with_its_number() {
     let files = sample_block();
