@@ -351,6 +351,62 @@ fn a_request_under_way_is_answered_before_the_process_ends() {
     assert_eq!(server.wait(STOP_MAX).code(), Some(0));
 }
 
+/// Limits of single tenants change in a running server; a file that cannot be used changes nothing.
+#[test]
+fn overrides_are_read_again_and_a_broken_file_leaves_the_old_ones_in_force() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("overrides.yaml");
+    let flags =
+        [&format!("-runtime-config.file={}", file.display()), "-runtime-config.reload-period=20ms"];
+    // A reader never sees half of a file that was renamed into place.
+    let write = |text: &str| {
+        let new = file.with_extension("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, &file).unwrap();
+    };
+    let length = |length: &str| {
+        write(&format!("overrides:\n  anonymous:\n    max_query_length: {length}\n"));
+    };
+    let query = "/pyroscope/render?query=process_cpu:cpu:nanoseconds:cpu:nanoseconds%7B%7D&from=now-2h&until=now";
+    let until = |server: &Server, what: &str, holds: &dyn Fn(&Server) -> bool| {
+        let given_up = Instant::now() + PATIENCE;
+        while !holds(server) {
+            assert!(Instant::now() < given_up, "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let successful = |server: &Server, value: u8| {
+        let line = format!("\npyroscope_runtime_config_last_reload_successful {value}\n");
+        server.get("/metrics").1.contains(&line)
+    };
+
+    write("overrides:\n  anonymous:\n    max_query_len: 1h\n");
+    let refused = run_to_end(&mut pyrite(data.path(), &flags.map(|flag| flag as &str)));
+    assert_eq!(refused.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    let place = "overrides.yaml: line 3: unknown key overrides.anonymous.max_query_len";
+    assert!(stderr.contains(place), "{stderr}");
+
+    length("1h");
+    let server = Server::start(data.path(), &flags.map(|flag| flag as &str));
+    let (status, text) = server.get(query);
+    assert_eq!(status, 400, "{text}");
+    assert!(text.contains("max_query_length, actual: 2h0m0s, limit: 1h"), "{text}");
+    assert!(successful(&server, 1));
+
+    length("3h");
+    until(&server, "the new limit holds", &|server| server.get(query).0 == 200);
+
+    write("overrides:\n  anonymous:\n    max_query_length: long\n");
+    let line = server.line_with("runtime config not reloaded");
+    assert!(line.contains("line 3: overrides.anonymous.max_query_length: "), "{line}");
+    until(&server, "the failure is told", &|server| successful(server, 0));
+    assert_eq!(server.get(query).0, 200, "the old limit holds");
+
+    length("1h");
+    until(&server, "it recovers", &|server| successful(server, 1) && server.get(query).0 == 400);
+}
+
 #[test]
 fn every_family_of_the_metrics_has_its_help_and_every_shard_answers() {
     let data = tempfile::tempdir().unwrap();

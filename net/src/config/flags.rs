@@ -189,6 +189,20 @@ pub static FLAGS: &[Flag] = &[
         "How shards run: uring (io_uring), portable (epoll, and a thread for files per shard), or auto for uring where it can be used, else portable with a warning."
     ),
     flag!(
+        "runtime-config.file" @ "runtime_config.file",
+        Text,
+        "",
+        runtime_config.files = text,
+        "Files of limits of single tenants (overrides:), separated by commas; a later one wins. They are read again every -runtime-config.reload-period."
+    ),
+    flag!(
+        "runtime-config.reload-period" @ "runtime_config.period",
+        Duration,
+        "10s",
+        runtime_config.reload_period = duration,
+        "How often the files of -runtime-config.file are read again. 0: only at the start."
+    ),
+    flag!(
         "server.graceful-shutdown-timeout" @ "server.graceful_shutdown_timeout",
         Duration,
         "30s",

@@ -61,6 +61,17 @@ pub struct Config {
     pub log: LogConfig,
     /// Limits of every tenant.
     pub limits: Limits,
+    /// Limits of single tenants.
+    pub runtime_config: RuntimeConfig,
+}
+
+/// Where limits of single tenants are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeConfig {
+    /// Files, separated by commas; empty: none.
+    pub files: String,
+    /// How often they are read again; zero: never.
+    pub reload_period: Duration,
 }
 
 /// How shards run.
@@ -146,6 +157,10 @@ impl Default for Config {
             memory_limit_bytes: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
             limits: Limits::default(),
+            runtime_config: RuntimeConfig {
+                files: String::new(),
+                reload_period: Duration::from_secs(10),
+            },
         }
     }
 }

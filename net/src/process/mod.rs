@@ -28,6 +28,7 @@ use crate::budget::{Budget, RssWatch};
 use crate::config::{Config, memory_limit_default};
 use crate::data_dir::DataDir;
 use crate::mesh::{self, Envelope, Inbox};
+use crate::overrides::{Reloader, Update};
 use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::cpu_plan::{Cpus, Seat};
@@ -76,6 +77,8 @@ enum ProcessError {
     #[error(transparent)]
     DataDir(#[from] crate::data_dir::DataDirError),
     #[error(transparent)]
+    RuntimeConfig(#[from] crate::overrides::LoadError),
+    #[error(transparent)]
     Probe(#[from] probe::Unavailable),
     #[error("{doing}: {source}")]
     Io { doing: &'static str, source: std::io::Error },
@@ -112,6 +115,8 @@ struct ShardSeed {
     listen: SocketAddr,
     /// Limits of every tenant at the start.
     overrides: Arc<Overrides>,
+    /// Limits as they are read again.
+    updates: Updates,
     /// How long profiles would wait at the shards' ingesters.
     pressure: Pressure,
     /// How far the shards' recovery is.
@@ -185,6 +190,10 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
     for setting in &config.not_honoured {
         tracing::warn!(setting, "this setting is accepted and does nothing");
     }
+    let reloader = match config.runtime_config.files.as_str() {
+        "" => None,
+        files => Some(Reloader::open(files.to_owned(), config.limits.clone())?),
+    };
     // Leaked: a shard that is stuck may still append after this has returned, so the lock lasts to the process's very end.
     let data_dir: &DataDir = Box::leak(Box::new(DataDir::open(&config.data_path)?));
     let open_files = probe::raise_open_files().map_err(io("raising the limit on open files"))?;
@@ -222,14 +231,33 @@ fn serve(config: Config, signals: signals::StopSignals) -> Result<(), ProcessErr
         "starting"
     );
     let seats = cpus.seats(shards_count);
-    let overrides = Arc::new(Overrides::none(config.limits.clone()));
+    let overrides = match &reloader {
+        Some(reloader) => Arc::clone(reloader.overrides()),
+        None => Arc::new(Overrides::none(config.limits.clone())),
+    };
+    let (updates_in, updates) = update_channels(shards_count);
     let settings = Settings { config: Arc::new(config), overrides, run, listen, memory_limit };
     let start = match backend {
         Backend::Uring => Shards::start::<Uring>,
         Backend::Portable => Shards::start::<Portable>,
     };
-    let mut shards = start(seats, &settings, data_dir.path(), &events_in)?;
+    let mut shards = start(seats, updates, &settings, data_dir.path(), &events_in)?;
+    let reload_period = settings.config.runtime_config.reload_period;
+    if let Some(reloader) = reloader.filter(|_| !reload_period.is_zero()) {
+        let started = reloader.start(reload_period, updates_in);
+        started.map_err(io("starting the thread that rereads the runtime config"))?;
+    }
     shards.supervise(&events, settings.config.http.graceful_shutdown_timeout.min(DRAIN_MAX))
+}
+
+/// Where a shard is told of limits that were read again.
+type Updates = futures_channel::mpsc::Receiver<Update>;
+
+/// A way for each shard; one update waits at most beside the one under way.
+fn update_channels(
+    shards_count: u16,
+) -> (Vec<futures_channel::mpsc::Sender<Update>>, Vec<Updates>) {
+    (0..shards_count).map(|_| futures_channel::mpsc::channel(0)).unzip()
 }
 
 /// A ULID of now. The kernel's source makes runs of one millisecond differ.
@@ -263,6 +291,7 @@ struct Shards {
 impl Shards {
     fn start<R: HostRuntime>(
         seats: Vec<Seat>,
+        updates: Vec<Updates>,
         settings: &Settings,
         data_path: &Path,
         events: &mpsc::Sender<Event>,
@@ -286,8 +315,8 @@ impl Shards {
             _watchdog: watchdog,
             _rss_watch: Some(rss_watch),
         };
-        for (number, ((seat, inbox), pulse)) in
-            seats.into_iter().zip(inboxes).zip(pulses).enumerate()
+        for (number, (((seat, inbox), pulse), updates)) in
+            seats.into_iter().zip(inboxes).zip(pulses).zip(updates).enumerate()
         {
             let id = ShardId(number as u16);
             let (drain_in, drain) = oneshot::channel();
@@ -303,6 +332,7 @@ impl Shards {
                 run: settings.run,
                 listen: settings.listen,
                 overrides: Arc::clone(&settings.overrides),
+                updates,
                 pressure: pressure.clone(),
                 readiness: readiness.clone(),
                 pulse: pulse.clone(),

@@ -9,8 +9,8 @@ use engine::hash::HashSecret;
 use engine::head::HeadOptions;
 use engine::route::ShardId;
 use futures_channel::oneshot;
-use futures_util::FutureExt as _;
 use futures_util::future::{Either, FusedFuture as _, select};
+use futures_util::{FutureExt as _, StreamExt as _};
 use ulid::Ulid;
 
 use super::{Event, ShardSeed};
@@ -20,7 +20,7 @@ use crate::component::querier::Querier;
 use crate::config::{Config, Pages};
 use crate::http::{self, Api, Server, Tenancy, serve_connection};
 use crate::mesh::Mesh;
-use crate::overrides::TenantLimits;
+use crate::overrides::{TenantLimits, Update};
 use crate::readiness::Readiness;
 use crate::runtime::host::HostRuntime;
 use crate::runtime::{Class, Listener as _};
@@ -48,6 +48,16 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         .await
         .map_err(|error| format!("creating the log: {error}"))?;
     let limits = TenantLimits::new(seed.overrides);
+    if !config.runtime_config.files.is_empty() {
+        limits.update(Update { overrides: limits.snapshot(), is_successful: true });
+    }
+    let (updated, mut updates) = (limits.clone(), seed.updates);
+    rt.spawn(Class::Rpc, async move {
+        while let Some(update) = updates.next().await {
+            updated.update(update);
+        }
+    });
+    let limits_in_force = limits.clone();
     let settings = ShardSettings {
         limits: limits.clone(),
         budget: budget.clone(),
@@ -64,6 +74,10 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         HashSecret::from_words(|| rt.next_u64()),
         budget.clone(),
     ));
+    if id.0 == 0 {
+        let reloaded = limits_in_force;
+        shard.add_metrics(Box::new(move || reloaded.samples()));
+    }
     let counted = Rc::clone(&querier);
     shard.add_metrics(Box::new(move || counted.samples()));
     let api = ShardApi {

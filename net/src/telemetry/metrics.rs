@@ -169,6 +169,8 @@ pub static METRICS: &[Metric] = &[
         "Uncompressed bytes of a profile."),
     metric!(Summary "pyroscope_distributor_received_samples" { "tenant" }
         "Samples of a profile."),
+    metric!(Gauge "pyroscope_runtime_config_last_reload_successful" {}
+        "1 when the files of -runtime-config.file could be used when they were last read, else 0: then the limits from before hold."),
 ];
 
 /// The metric a series belongs to.
