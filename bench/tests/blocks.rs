@@ -74,7 +74,8 @@ fn a_block_of_the_corpus_answers_what_its_heads_answered() {
         assert!(told(reply) == told(expected), "a block answers otherwise than its heads");
     }
     if corpus::is_whole(&corpus) {
-        assert!(bytes <= 4500 * profiles, "{} B a profile", bytes / profiles);
+        // Symbols of few profiles: an hour of the population is far below.
+        assert!(bytes <= 7000 * profiles, "{} B a profile", bytes / profiles);
     }
 }
 

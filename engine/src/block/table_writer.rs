@@ -18,7 +18,7 @@ use super::schema::{Kind, Table};
 use super::{DICTIONARY_BYTES_MAX, FileFacts, PAGE_BYTES_TARGET, PAGE_ROWS_MAX};
 use crate::pace::Pace;
 
-/// Rows of a batch: a column of it takes some 50 µs to encode, and four of them share a turn.
+/// Rows of a batch: a column of it takes some 50 µs to encode, and two of them share a turn.
 pub(super) const BATCH_ROWS: usize = 4096;
 
 /// Bytes of texts of a batch, which ends early beyond that: texts may be long.
@@ -330,7 +330,7 @@ impl TableWriter {
             if column.receive() {
                 pace.turn().await;
             } else {
-                pace.spend(rows / 2).await;
+                pace.spend(rows).await;
             }
         }
         self.group_rows += rows as u64;
