@@ -11,7 +11,7 @@
 //!   symbols and series without rows.
 //! - A row's nodes ascend, its values are not zero, equal stacks are one value; its total is the sum of its values.
 //! - A sealed chunk never changes. A cursor taken before a seal reads on behind it.
-//! - Heads of a tenant are frozen together, by a cut; readers go on seeing them, appends go to fresh heads ([`frozen`]).
+//! - Heads of a tenant are frozen together, by a cut; readers go on seeing them, appends go to fresh heads (`frozen`).
 //! - [`Heads::bytes_held`] is what a recount of every capacity would give, at any time.
 //!
 //! Not here: what a profile means ([`crate::profile`]); matching and merging (`query`).
