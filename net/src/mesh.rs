@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 
 use engine::route::ShardId;
 use futures_channel::{mpsc, oneshot};
-use proto::rpc::{Code, Failure, Reply, Request};
+use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
 use crate::runtime::Spawn;
 
@@ -56,6 +56,9 @@ enum Kind {
 }
 
 const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
+
+/// How kinds are called in metrics, in their order.
+const KIND_NAMES: [&str; KINDS_COUNT] = ["append", "replay", "rate", "select", "metrics"];
 
 impl Kind {
     fn of(request: &Request) -> Self {
@@ -93,6 +96,8 @@ struct State {
     peers: Vec<mpsc::UnboundedSender<Envelope>>,
     /// Requests that wait for a reply, by shard and kind.
     in_flight: Vec<[Cell<usize>; KINDS_COUNT]>,
+    /// Requests that were not sent for lack of credit, by kind.
+    refused: [Cell<u64>; KINDS_COUNT],
     next_call: Cell<u64>,
     waiting: RefCell<BTreeMap<u64, (Kind, oneshot::Sender<Reply>)>>,
 }
@@ -105,6 +110,7 @@ impl Mesh {
             own,
             peers,
             in_flight,
+            refused: Default::default(),
             next_call: Cell::new(0),
             waiting: RefCell::default(),
         }))
@@ -130,6 +136,26 @@ impl Mesh {
         self.0.in_flight.iter().flatten().map(Cell::get).sum()
     }
 
+    /// What of the credit is used, and how often it was used up.
+    pub fn samples(&self) -> Vec<MetricSample> {
+        let mut samples = Vec::new();
+        for (kind, name) in KIND_NAMES.into_iter().enumerate() {
+            let labels = || vec![("shard", self.0.own.0.to_string()), ("kind", name.to_owned())];
+            let in_flight: usize = self.0.in_flight.iter().map(|kinds| kinds[kind].get()).sum();
+            samples.push(MetricSample {
+                name: "pyrite_mesh_requests_in_flight",
+                labels: labels(),
+                value: in_flight as f64,
+            });
+            samples.push(MetricSample {
+                name: "pyrite_mesh_full_total",
+                labels: labels(),
+                value: self.0.refused[kind].get() as f64,
+            });
+        }
+        samples
+    }
+
     /// Asks a shard (this one too: the message then goes through its own inbox like any other).
     ///
     /// Dropping the call tells the shard that nobody waits any more ([`Responder::is_abandoned`]).
@@ -152,6 +178,8 @@ impl Mesh {
         let kind = Kind::of(&request);
         let in_flight = self.in_flight_of(to, kind);
         if in_flight.get() >= REQUESTS_IN_FLIGHT_MAX {
+            let refused = &self.0.refused[kind as usize];
+            refused.set(refused.get() + 1);
             return Err(Failure {
                 code: Code::ResourceExhausted,
                 reason: "mesh_full",
@@ -307,6 +335,14 @@ mod tests {
             assert!(mesh.send(ShardId(0), request.clone()).is_ok(), "{request:?}");
         }
         assert_eq!(mesh.in_flight(), REQUESTS_IN_FLIGHT_MAX + 3);
+        let counted = |name, kind: &str| {
+            let is_it = |sample: &&MetricSample| sample.name == name && sample.labels[1].1 == kind;
+            mesh.samples().iter().find(is_it).unwrap().value as usize
+        };
+        assert_eq!(counted("pyrite_mesh_requests_in_flight", "append"), REQUESTS_IN_FLIGHT_MAX);
+        assert_eq!(counted("pyrite_mesh_full_total", "append"), 1);
+        assert_eq!(counted("pyrite_mesh_requests_in_flight", "replay"), 1);
+        assert_eq!(counted("pyrite_mesh_full_total", "replay"), 0);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use engine::byte_size;
 use engine::route::ShardId;
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, MetricSample};
 
 /// Shared by all shards of a process.
 #[derive(Clone, Debug)]
@@ -79,6 +79,24 @@ impl Readiness {
             byte_size::iec(done),
             byte_size::iec(total)
         ))
+    }
+
+    /// How far a shard is, for `/metrics`.
+    pub fn samples(&self, shard: ShardId) -> Vec<MetricSample> {
+        let recovery = &self.0.shards[shard.0 as usize];
+        let done = recovery.done.load(Ordering::Relaxed);
+        [
+            ("pyrite_recovery_bytes", recovery.total_bytes.load(Ordering::Relaxed)),
+            ("pyrite_recovery_done_bytes", recovery.done_bytes.load(Ordering::Relaxed)),
+            ("pyrite_recovery_done", u64::from(done)),
+        ]
+        .into_iter()
+        .map(|(name, value)| MetricSample {
+            name,
+            labels: vec![("shard", shard.0.to_string())],
+            value: value as f64,
+        })
+        .collect()
     }
 
     /// [`Self::recovered`] as the failure of a read.

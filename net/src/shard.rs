@@ -298,13 +298,10 @@ impl<R: Runtime> Shard<R> {
     async fn samples(&self) -> Vec<MetricSample> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
-        samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms()));
+        samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms(), self.rt.now_ns()));
         samples.extend(self.budget.samples());
-        samples.push(MetricSample {
-            name: "pyrite_mesh_requests_in_flight",
-            labels: vec![("shard", shard.to_string())],
-            value: self.mesh.in_flight() as f64,
-        });
+        samples.extend(self.mesh.samples());
+        samples.extend(self.readiness.samples(self.mesh.own()));
         samples.push(MetricSample {
             name: "pyrite_selects",
             labels: vec![("shard", shard.to_string())],

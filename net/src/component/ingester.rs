@@ -31,7 +31,7 @@ use proto::rpc::{Code, Failure, Reply, Request};
 
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
-use crate::component::write_counters::WriteCounters;
+use crate::component::write_counters::{Stage, WriteCounters};
 use crate::mesh::{Mesh, Responder};
 use crate::overrides::TenantLimits;
 use crate::pressure::{INGEST_WAIT_MAX, ShardPressure};
@@ -150,7 +150,7 @@ impl<R: Runtime> Ingester<R> {
                     let (begun_ns, queue) = (self.rt.now_ns(), &self.counters.queue_bytes);
                     queue.set(queue.get() - bytes);
                     self.counters.queue_profiles.set(self.counters.queue_profiles.get() - 1);
-                    self.append(&mut worker, request, responder).await;
+                    self.append(&mut worker, request, responder, begun_ns).await;
                     self.pressure.note(bytes, self.rt.now_ns() - begun_ns);
                     self.pressure.set_waiting(queue.get());
                 }
@@ -173,7 +173,13 @@ impl<R: Runtime> Ingester<R> {
         self.budget.set(Kind::Scratch, bytes as u64);
     }
 
-    async fn append(&self, worker: &mut Worker, mut request: AppendRequest, responder: Responder) {
+    async fn append(
+        &self,
+        worker: &mut Worker,
+        mut request: AppendRequest,
+        responder: Responder,
+        mut begun_ns: u64,
+    ) {
         let received_bytes = request.profile.len();
         let admission = match self.admit(worker, &mut request).await {
             Ok(Ok(admission)) => admission,
@@ -188,6 +194,7 @@ impl<R: Runtime> Ingester<R> {
                 return responder.reply(Reply::Append(refused));
             }
         };
+        self.counters.count_stage(Stage::Intake, &mut begun_ns, self.rt.now_ns());
         let tenant =
             TenantId::parse(&request.tenant).expect("the distributor routed a checked tenant id");
         let partition = PartitionKey {
@@ -217,6 +224,7 @@ impl<R: Runtime> Ingester<R> {
                 return responder.reply(Reply::Append(AppendReply::Refused(failure)));
             }
         };
+        self.counters.count_stage(Stage::Log, &mut begun_ns, self.rt.now_ns());
         let inflated_bytes = worker.intake.inflated_bytes();
         let samples_count = worker.intake.profile().samples_count();
         self.counters.count_received(
@@ -232,6 +240,7 @@ impl<R: Runtime> Ingester<R> {
         );
         let identity = Identity { origin: request.origin, seq: request.seq };
         self.apply(worker, &partition, identity, &admission).await;
+        self.counters.count_stage(Stage::Head, &mut begun_ns, self.rt.now_ns());
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
         let (budget, log) = (self.budget.clone(), Rc::clone(self.log.metrics()));
         self.rt.spawn(Class::Ingest, async move {

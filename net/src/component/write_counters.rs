@@ -26,7 +26,24 @@ pub struct WriteCounters {
     pub queue_profiles: Cell<u64>,
     /// Their bytes as received.
     pub queue_bytes: Cell<u64>,
+    /// Nanoseconds of the ingester by [`Stage`].
+    stages_ns: [Cell<u64>; STAGES.len()],
 }
+
+/// What the ingester does with a profile, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Inflates, decodes, checks and admits it.
+    Intake,
+    /// Waits for room in the log and adds its record.
+    Log,
+    /// Puts it into its head.
+    Head,
+}
+
+/// How stages are called in metrics.
+const STAGES: [(Stage, &str); 3] =
+    [(Stage::Intake, "intake"), (Stage::Log, "log"), (Stage::Head, "head")];
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Received {
@@ -43,6 +60,12 @@ struct Discarded {
 }
 
 impl WriteCounters {
+    /// Counts the time since `begun_ns`, which it moves to `now_ns`.
+    pub fn count_stage(&self, stage: Stage, begun_ns: &mut u64, now_ns: u64) {
+        let counted = &self.stages_ns[stage as usize];
+        counted.set(counted.get() + now_ns - std::mem::replace(begun_ns, now_ns));
+    }
+
     /// Counts a profile an owner decoded.
     pub fn count_received(
         &self,
@@ -124,6 +147,11 @@ impl WriteCounters {
         add("pyrite_shard_profiles_replayed_total", shard_label(), self.profiles_replayed.get());
         add("pyrite_ingest_queue_profiles", shard_label(), self.queue_profiles.get());
         add("pyrite_ingest_queue_bytes", shard_label(), self.queue_bytes.get());
+        samples.extend(STAGES.map(|(stage, name)| MetricSample {
+            name: "pyrite_ingest_stage_seconds_total",
+            labels: vec![("shard", shard.to_string()), ("stage", name.to_owned())],
+            value: self.stages_ns[stage as usize].get() as f64 / 1e9,
+        }));
         samples
     }
 }

@@ -4,10 +4,12 @@ use std::fmt::Write as _;
 
 use super::accepted::ACCEPTED;
 use super::flags::FLAGS;
+use crate::telemetry::{BRANCH, REVISION};
 
 /// Text of `-version`.
 pub(super) fn version() -> String {
-    format!("pyrite, version {}\n", env!("CARGO_PKG_VERSION"))
+    let version = env!("CARGO_PKG_VERSION");
+    format!("pyrite, version {version} (branch: {BRANCH}, revision: {REVISION})\n")
 }
 
 /// Text of `-help`.

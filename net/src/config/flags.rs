@@ -4,7 +4,8 @@
 
 use super::Config;
 use super::value::{
-    Shown as _, boolean, directory, duration, float, integer, milliseconds, size, text, word,
+    Shown as _, boolean, directory, duration, float, integer, milliseconds, size, text, url_path,
+    word,
 };
 
 /// One flag.
@@ -249,7 +250,14 @@ pub static FLAGS: &[Flag] = &[
         Duration,
         "30s",
         http.write_timeout = duration,
-        "Accepted for compatibility. An answer that its client does not read is given up after -server.http-idle-timeout."
+        "How long an answer may be on its way to its client. A connection with one that takes longer is ended. 0 for no limit."
+    ),
+    flag!(
+        "server.path-prefix" @ "server.http_path_prefix",
+        Text,
+        "",
+        http.path_prefix = url_path,
+        "What the paths of all routes begin with, such as /profiles; those of gRPC, too. Other paths are not found."
     ),
     flag!(
         "shards" @ "shards",

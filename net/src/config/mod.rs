@@ -96,8 +96,10 @@ pub struct HttpConfig {
     pub graceful_shutdown_timeout: Duration,
     /// How long a request's headers and body may take; zero: for ever.
     pub read_timeout: Duration,
-    /// How long an answer may take; zero: for ever.
+    /// How long an answer may be on its way to a client; zero: for ever.
     pub write_timeout: Duration,
+    /// What the paths of all routes begin with; empty: nothing.
+    pub path_prefix: String,
     /// How long a connection may be without requests; zero: for ever.
     pub idle_timeout: Duration,
     /// Connections of the process; 0: no limit but the built-in one of each shard.
@@ -148,6 +150,7 @@ impl Default for Config {
                 graceful_shutdown_timeout: Duration::from_secs(30),
                 read_timeout: Duration::from_secs(30),
                 write_timeout: Duration::from_secs(30),
+                path_prefix: String::new(),
                 idle_timeout: Duration::from_mins(2),
                 connections_max: 0,
             },

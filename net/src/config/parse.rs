@@ -373,7 +373,8 @@ mod tests {
         let Ok(Invocation::Print(version)) = parse(["-version".to_owned()]) else {
             panic!("-version prints");
         };
-        assert!(version.starts_with("pyrite, version "), "{version}");
+        let begin = format!("pyrite, version {} (branch: ", env!("CARGO_PKG_VERSION"));
+        assert!(version.starts_with(&begin) && version.contains(", revision: "), "{version}");
     }
 
     #[test]

@@ -117,6 +117,16 @@ pub(super) fn directory(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("expected a directory".to_owned()) } else { Ok(PathBuf::from(text)) }
 }
 
+/// The beginning of paths in URLs, or nothing.
+pub(super) fn url_path(text: &str) -> Result<String, String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if text.is_empty() || (text.starts_with('/') && text.bytes().all(is_part)) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a path that begins with / and has letters, digits and -._~".to_owned())
+    }
+}
+
 /// One of the words of a type.
 pub(super) fn word<T: Words>(text: &str) -> Result<T, String> {
     T::WORDS.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {

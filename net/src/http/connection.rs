@@ -3,8 +3,9 @@
 //! hyper parses; this module decides how long a connection may live. No timer of hyper's is used: one sleep a connection
 //! watches over everything, which costs nothing per request. A connection ends when
 //! - its first head is not complete in `read_timeout` (a client that connects and says nothing, or says it slowly),
-//! - no request runs and the last one was answered `idle_timeout` ago (idle clients, later heads sent slowly, answers read
+//! - no request runs, no answer is on its way and the last one was answered `idle_timeout` ago (idle clients, later heads sent
 //!   slowly),
+//! - an answer has been on its way for `write_timeout` ([`super::sending`]): that ends it at once, with all that runs on it,
 //! - the server drains and its last request is answered.
 //!
 //! Bodies have a timeout of their own ([`super::body`]).
@@ -25,6 +26,7 @@ use hyper_util::server::conn::auto::Builder;
 
 use super::app::Api;
 use super::router;
+use super::sending::{Sending, Watched};
 use super::server::{HttpConfig, Server};
 use crate::runtime::{Class, Clock, Spawn};
 
@@ -44,13 +46,17 @@ where
     S: Read + Write + Unpin + 'static,
 {
     let Some(mut open) = server.open() else { return };
-    let activity = Rc::new(Activity::new(server.rt.now_ns()));
+    let sending = Rc::new(Sending::default());
+    let stream = Watched::new(stream, server.rt.clone(), Rc::clone(&sending));
+    let activity = Rc::new(Activity::new(server.rt.now_ns(), sending));
     let service = service_fn(|request: Request<Incoming>| {
         let running = Running::begin(server.clone(), activity.clone());
         let server = server.clone();
+        let activity = activity.clone();
         async move {
             let mut reply = router::answer(&server, request).await;
-            reply.body_mut().keep(running);
+            let begin = || activity.sending.begin(server.rt.now_ns());
+            reply.body_mut().keep(running, begin);
             Ok::<_, Infallible>(reply)
         }
     });
@@ -66,11 +72,16 @@ where
         }
         if farewell.is_none() {
             let drains = std::pin::Pin::new(&mut open.finish).poll(context).is_ready();
-            if !drains && watch.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
+            match watch.as_mut().poll(context) {
+                Poll::Ready(Ended::Unread) => {
+                    server.counters.count_write_timeout();
+                    return Poll::Ready(());
+                }
+                Poll::Pending if !drains => return Poll::Pending,
+                Poll::Ready(Ended::Quiet) | Poll::Pending => {}
             }
             connection.as_mut().graceful_shutdown();
-            farewell.set(Some(farewell_of(&server.rt, &activity)));
+            farewell.set(Some(farewell_of(&server.rt, &activity, &server.config)));
             if connection.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
@@ -80,28 +91,49 @@ where
     .await;
 }
 
-/// Completes when the connection has been without a request for too long.
-async fn watch(clock: &impl Clock, activity: &Activity, config: &HttpConfig) {
+/// Why a connection ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    /// It has been without a request for too long.
+    Quiet,
+    /// An answer was not read in time.
+    Unread,
+}
+
+/// Completes when the connection has been without a request, or an answer on its way, for too long.
+async fn watch(clock: &impl Clock, activity: &Activity, config: &HttpConfig) -> Ended {
     loop {
         let limit = match activity.answered.get() {
             0 => config.read_timeout,
             _ => config.idle_timeout,
         };
-        match activity.quiet_for(clock.now_ns()) {
-            None => clock.sleep(limit).await,
-            Some(quiet) => match limit.checked_sub(quiet) {
-                None | Some(Duration::ZERO) => return,
-                Some(rest) => clock.sleep(rest).await,
-            },
+        let now_ns = clock.now_ns();
+        let rest = match activity.quiet_for(now_ns) {
+            None => limit,
+            Some(quiet) => limit.saturating_sub(quiet),
+        };
+        if rest.is_zero() {
+            return Ended::Quiet;
         }
+        // An answer that is made during the sleep has its whole time behind it.
+        let unread = activity.unread_for(now_ns).unwrap_or_default();
+        let unread_rest = config.write_timeout.saturating_sub(unread);
+        if unread_rest.is_zero() {
+            return Ended::Unread;
+        }
+        clock.sleep(rest.min(unread_rest)).await;
     }
 }
 
-/// Completes [`FAREWELL`] after the last request was answered.
-async fn farewell_of(clock: &impl Clock, activity: &Activity) {
-    clock.sleep(FAREWELL).await;
-    while activity.quiet_for(clock.now_ns()).is_none_or(|quiet| quiet < FAREWELL) {
+/// Completes [`FAREWELL`] after the last answer was sent, or when one was not read in time.
+async fn farewell_of(clock: &impl Clock, activity: &Activity, config: &HttpConfig) {
+    loop {
         clock.sleep(FAREWELL).await;
+        let now_ns = clock.now_ns();
+        let is_quiet = activity.quiet_for(now_ns).is_some_and(|quiet| quiet >= FAREWELL);
+        if is_quiet || activity.unread_for(now_ns).is_some_and(|age| age >= config.write_timeout) {
+            return;
+        }
     }
 }
 
@@ -111,17 +143,27 @@ struct Activity {
     running: Cell<u32>,
     answered: Cell<u64>,
     quiet_since_ns: Cell<u64>,
+    sending: Rc<Sending>,
 }
 
 impl Activity {
-    fn new(now_ns: u64) -> Self {
-        Self { running: Cell::new(0), answered: Cell::new(0), quiet_since_ns: Cell::new(now_ns) }
+    fn new(now_ns: u64, sending: Rc<Sending>) -> Self {
+        let (running, answered) = (Cell::new(0), Cell::new(0));
+        Self { running, answered, quiet_since_ns: Cell::new(now_ns), sending }
     }
 
-    /// How long no request has been running; `None` while one is.
+    /// How long ago the last answer was made; `None` while a request runs or an answer is on its way.
     fn quiet_for(&self, now_ns: u64) -> Option<Duration> {
         let quiet_ns = now_ns.saturating_sub(self.quiet_since_ns.get());
-        (self.running.get() == 0).then(|| Duration::from_nanos(quiet_ns))
+        let is_quiet = self.running.get() == 0 && self.sending.since_ns().is_none();
+        is_quiet.then(|| Duration::from_nanos(quiet_ns))
+    }
+
+    /// How long the oldest answer has been on its way.
+    fn unread_for(&self, now_ns: u64) -> Option<Duration> {
+        self.sending
+            .since_ns()
+            .map(|since_ns| Duration::from_nanos(now_ns.saturating_sub(since_ns)))
     }
 }
 

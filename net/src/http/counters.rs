@@ -5,15 +5,20 @@ use std::collections::BTreeMap;
 
 use proto::rpc::MetricSample;
 
+use crate::telemetry::histogram::{LatencyHistogram, histogram_names};
+
 /// Plain counters of one shard; gathered as samples for `/metrics`.
 #[derive(Debug, Default)]
 pub struct HttpCounters {
     connections: Cell<u64>,
     refused_connections: Cell<u64>,
+    write_timeouts: Cell<u64>,
     in_flight_requests: Cell<u64>,
     health_watches: Cell<usize>,
     /// By route and status. Both come from this module's own tables, so the number of entries is bounded by them.
     requests: RefCell<BTreeMap<(&'static str, u16), u64>>,
+    /// How long requests took, by route: as bounded.
+    durations: RefCell<BTreeMap<&'static str, LatencyHistogram>>,
 }
 
 impl HttpCounters {
@@ -25,8 +30,13 @@ impl HttpCounters {
         self.refused_connections.set(self.refused_connections.get() + 1);
     }
 
-    pub(super) fn count_request(&self, route: &'static str, status: u16) {
+    pub(super) fn count_write_timeout(&self) {
+        self.write_timeouts.set(self.write_timeouts.get() + 1);
+    }
+
+    pub(super) fn count_request(&self, route: &'static str, status: u16, took_ns: u64) {
         *self.requests.borrow_mut().entry((route, status)).or_insert(0) += 1;
+        self.durations.borrow_mut().entry(route).or_default().record(took_ns);
     }
 
     /// Health watches open now.
@@ -59,6 +69,7 @@ impl HttpCounters {
             plain("pyrite_http_open_connections", open_connections as f64),
             plain("pyrite_http_connections_total", self.connections.get() as f64),
             plain("pyrite_http_connections_refused_total", self.refused_connections.get() as f64),
+            plain("pyrite_http_write_timeouts_total", self.write_timeouts.get() as f64),
             plain("pyrite_http_health_watches", self.health_watches.get() as f64),
             plain("pyrite_http_requests_in_flight", self.in_flight_requests.get() as f64),
         ];
@@ -69,6 +80,11 @@ impl HttpCounters {
                 value: *count as f64,
             }
         }));
+        for (route, durations) in &*self.durations.borrow() {
+            let labels = [("route", (*route).to_owned())];
+            let names = histogram_names!("pyrite_http_request_seconds");
+            durations.add_samples(names, &labels, &mut samples);
+        }
         samples
     }
 }

@@ -26,6 +26,7 @@ mod reply;
 mod rope;
 mod router;
 mod routes;
+mod sending;
 mod server;
 mod tenant_header;
 #[cfg(test)]

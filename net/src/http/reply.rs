@@ -24,6 +24,7 @@ use super::grpc::TextWriter;
 use super::gzip;
 use super::protocol::Form;
 use super::rope::Rope;
+use super::sending::Answer;
 use crate::budget::{Held, ShardBudget};
 use crate::runtime::Spawn;
 
@@ -48,6 +49,8 @@ pub(super) struct ReplyBody {
     blocks: VecDeque<Bytes>,
     bytes: u64,
     held: Rc<Vec<Held>>,
+    /// Tells that the body is on its way; goes with its last block.
+    answer: Option<Rc<Answer>>,
     /// Writes blocks as base64 when they go out.
     text: Option<TextWriter>,
     trailers: Option<HeaderMap>,
@@ -88,10 +91,12 @@ impl ReplyBody {
         Self { stream: Some(Stream { frames, running: None }), ..Self::default() }
     }
 
-    /// Keeps `running` until a streaming body has ended; a body whose bytes are known needs nothing any more.
-    pub(super) fn keep(&mut self, running: impl Any) {
-        if let Some(stream) = &mut self.stream {
-            stream.running = Some(Box::new(running));
+    /// Keeps `running` until a streaming body has ended. A body whose bytes are known runs no more: it is on its way, from
+    /// `begin` to its last block.
+    pub(super) fn keep(&mut self, running: impl Any, begin: impl FnOnce() -> Answer) {
+        match &mut self.stream {
+            Some(stream) => stream.running = Some(Box::new(running)),
+            None => self.answer = Some(Rc::new(begin())),
         }
     }
 
@@ -160,13 +165,18 @@ impl Body for ReplyBody {
             let frame = ready!(stream.frames.poll_next_unpin(context));
             return Poll::Ready(frame.map(|frame| {
                 Ok(match frame {
-                    StreamFrame::Data(bytes) => Frame::data(Block { bytes, _held: Rc::default() }),
+                    StreamFrame::Data(bytes) => {
+                        Frame::data(Block { bytes, _held: Rc::default(), _answer: None })
+                    }
                     StreamFrame::Trailers(trailers) => Frame::trailers(trailers),
                 })
             }));
         }
         let frame = match self.next_block() {
-            Some(bytes) => Some(Frame::data(Block { bytes, _held: Rc::clone(&self.held) })),
+            Some(bytes) => {
+                let (held, answer) = (Rc::clone(&self.held), self.answer.clone());
+                Some(Frame::data(Block { bytes, _held: held, _answer: answer }))
+            }
             None => self.trailers.take().map(Frame::trailers),
         };
         Poll::Ready(frame.map(Ok))
@@ -192,6 +202,7 @@ impl Body for ReplyBody {
 pub(super) struct Block {
     bytes: Bytes,
     _held: Rc<Vec<Held>>,
+    _answer: Option<Rc<Answer>>,
 }
 
 impl Buf for Block {

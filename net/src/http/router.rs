@@ -94,7 +94,9 @@ where
     R: Clock + Spawn + Clone + 'static,
     A: Api,
 {
-    let route = Route::of_path(request.uri().path());
+    let begun_ns = server.rt.now_ns();
+    let path = request.uri().path();
+    let route = path.strip_prefix(server.config.path_prefix.as_str()).and_then(Route::of_path);
     let reply = match route {
         None => unknown(&request),
         Some(route) => called(server, route, request).await,
@@ -105,7 +107,7 @@ where
         Some(code) => code.connect_http_status(),
         None => reply.status().as_u16(),
     };
-    server.counters.count_request(name, status);
+    server.counters.count_request(name, status, server.rt.now_ns() - begun_ns);
     reply
 }
 

@@ -32,8 +32,11 @@ pub struct HttpConfig {
     /// `-server.http-read-timeout`: a connection's first head is complete after this long, and a body this long after its head.
     pub read_timeout: Duration,
     /// `-server.http-idle-timeout`: a connection without a request is closed after this long since the last one was answered.
-    /// What a slow client has not read of the answer by then is lost to it.
     pub idle_timeout: Duration,
+    /// `-server.http-write-timeout`: a connection ends when an answer has been on its way for this long.
+    pub write_timeout: Duration,
+    /// `-server.path-prefix` without a slash at its end: all routes are below it. Empty: none.
+    pub path_prefix: String,
     /// `-server.http-conn-limit` of one shard: connections beyond it are closed at once. A connection's buffers are about
     /// 20 kB, and up to 1 MiB while a large body is on its way.
     pub connections_max: usize,
@@ -48,6 +51,8 @@ impl Default for HttpConfig {
             push_body_bytes_max: 256 << 20,
             read_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_secs(30),
+            path_prefix: String::new(),
             connections_max: 8192,
             config_pages: Pages::default(),
         }

@@ -86,6 +86,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         shard: Rc::clone(&shard),
         readiness: readiness.clone(),
         memory: budget.budget().clone(),
+        started_unix_ms: run.timestamp_ms(),
     };
     let server = Server::new(rt.clone(), api, http_config(&config, shards_count), budget);
     add_metrics(&shard, &server, &rt, &seed.pulse);
@@ -185,6 +186,8 @@ fn http_config(config: &Config, shards_count: u16) -> http::HttpConfig {
         },
         read_timeout: unless_zero(config.http.read_timeout),
         idle_timeout: unless_zero(config.http.idle_timeout),
+        write_timeout: unless_zero(config.http.write_timeout),
+        path_prefix: config.http.path_prefix.trim_end_matches('/').to_owned(),
         connections_max: match config.http.connections_max {
             0 => defaults.connections_max,
             connections => connections.div_ceil(shards_count.into()),
@@ -215,6 +218,8 @@ struct ShardApi<R: HostRuntime> {
     querier: Rc<Querier<R>>,
     readiness: Readiness,
     memory: Budget,
+    /// When the process started.
+    started_unix_ms: u64,
 }
 
 impl<R: HostRuntime> Api for ShardApi<R> {
@@ -234,7 +239,7 @@ impl<R: HostRuntime> Api for ShardApi<R> {
     }
 
     async fn metrics(&self) -> String {
-        let own = metrics::process_samples(&self.memory, R::NAME);
+        let own = metrics::process_samples(&self.memory, R::NAME, self.started_unix_ms);
         metrics::text(&self.rt, self.shard.mesh(), own).await
     }
 }

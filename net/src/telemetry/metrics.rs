@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use proto::rpc::{MetricSample, Reply, Request};
 
+use super::histogram::{add_histogram, histogram_names};
 use crate::budget::Budget;
 use crate::mesh::Mesh;
 use crate::runtime::host::HostRuntime;
@@ -75,6 +76,8 @@ macro_rules! metric {
 
 /// All metrics, sorted by name.
 pub static METRICS: &[Metric] = &[
+    metric!(Gauge "process_start_time_seconds" {}
+        "When the process started, Unix time."),
     metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
         "Bytes accounted against the memory limit, by what holds them."),
     metric!(Gauge "pyrite_disk_operations" { "shard" }
@@ -87,14 +90,20 @@ pub static METRICS: &[Metric] = &[
         "Streams of grpc.health.v1.Health/Watch open now."),
     metric!(Gauge "pyrite_http_open_connections" {}
         "HTTP connections open now."),
+    metric!(Histogram "pyrite_http_request_seconds" { "route" }
+        "Time from a request's head to its answer, reading its body included, sending the answer not."),
     metric!(Gauge "pyrite_http_requests_in_flight" {}
         "HTTP requests whose answer is not complete."),
     metric!(Counter "pyrite_http_requests_total" { "route", "status" }
         "HTTP requests answered, by route and status. A failed gRPC call counts with the status of the same failure in Connect."),
+    metric!(Counter "pyrite_http_write_timeouts_total" {}
+        "HTTP connections ended because an answer was not read within -server.http-write-timeout."),
     metric!(Gauge "pyrite_ingest_queue_bytes" { "shard" }
         "Received bytes of profiles that wait for the shard's ingester."),
     metric!(Gauge "pyrite_ingest_queue_profiles" { "shard" }
         "Profiles that wait for the shard's ingester."),
+    metric!(Counter "pyrite_ingest_stage_seconds_total" { "shard", "stage" }
+        "Time that the shard's ingester spent on profiles it stored, by stage: intake (inflate, decode, check), log (waiting for room), head. The turns of other tasks count."),
     metric!(Counter "pyrite_log_lines_dropped_total" {}
         "Log lines dropped because stderr did not take them fast enough."),
     metric!(Gauge "pyrite_longest_poll_seconds" { "shard", "class" }
@@ -111,12 +120,20 @@ pub static METRICS: &[Metric] = &[
         "Real memory of the process, as last looked at."),
     metric!(Gauge "pyrite_memory_unaccounted_bytes" {}
         "Real memory that nothing accounts: the allocator's slack, code, stacks, rings. Rises at once, falls by half in a second."),
-    metric!(Gauge "pyrite_mesh_requests_in_flight" { "shard" }
-        "Requests of the shard to other shards that wait for a reply."),
+    metric!(Counter "pyrite_mesh_full_total" { "shard", "kind" }
+        "Requests of the shard that were not sent because 1024 of the kind waited at their shard already."),
+    metric!(Gauge "pyrite_mesh_requests_in_flight" { "shard", "kind" }
+        "Requests of the shard to shards that wait for a reply; at most 1024 of a kind for each shard they go to."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }
         "Questions of the shard's clients that wait for parts of all shards."),
+    metric!(Gauge "pyrite_recovery_bytes" { "shard" }
+        "Bytes of logs of earlier runs that the shard puts back after the start, as far as it has found them."),
+    metric!(Gauge "pyrite_recovery_done" { "shard" }
+        "1 when the shard has put its share of the logs of earlier runs back; reads wait for all shards."),
+    metric!(Gauge "pyrite_recovery_done_bytes" { "shard" }
+        "How many of pyrite_recovery_bytes the shard has read."),
     metric!(Gauge "pyrite_runtime" { "backend" }
         "1, labelled with the runtime the shards run on: uring or portable."),
     metric!(Gauge "pyrite_selects" { "shard" }
@@ -135,8 +152,8 @@ pub static METRICS: &[Metric] = &[
         "Age of the shard's oldest record that only a log holds, of this run or an earlier one, by its receive time."),
     metric!(Counter "pyrite_wal_bytes_total" { "shard" }
         "Bytes written to the log for groups of records, padding included."),
-    metric!(Counter "pyrite_wal_commit_seconds_total" { "shard" }
-        "Time spent in commits, from taking a group to its sync."),
+    metric!(Histogram "pyrite_wal_commit_seconds" { "shard" }
+        "How long commits took, from taking a group to its sync."),
     metric!(Counter "pyrite_wal_commits_total" { "shard" }
         "Groups of records written and synced."),
     metric!(Gauge "pyrite_wal_group_bytes" { "shard" }
@@ -155,6 +172,10 @@ pub static METRICS: &[Metric] = &[
         "WAL segments begun in this run."),
     metric!(Gauge "pyrite_wal_starved" { "shard" }
         "1 while the disk has no room for the next WAL segment and writes are refused."),
+    metric!(Histogram "pyrite_wal_sync_seconds" { "shard" }
+        "How long the fdatasync of a group took."),
+    metric!(Gauge "pyrite_wal_unsynced_age_seconds" { "shard" }
+        "How long the oldest group that is not synced yet has been there; 0 when there is none."),
     metric!(Gauge "pyroscope_build_info" { "version", "revision", "branch", "goversion" }
         "1, labelled with the version of the running program."),
     metric!(Counter "pyroscope_discarded_bytes_total" { "reason", "tenant" }
@@ -206,9 +227,10 @@ async fn gather<C: Clock>(clock: &C, mesh: &Mesh) -> Vec<MetricSample> {
 }
 
 /// Samples of the process as a whole; whoever answers `/metrics` adds them once.
-pub fn process_samples(budget: &Budget, runtime: &str) -> Vec<MetricSample> {
+pub fn process_samples(budget: &Budget, runtime: &str, started_unix_ms: u64) -> Vec<MetricSample> {
     let sample = |name, labels, value| MetricSample { name, labels, value };
     vec![
+        sample("process_start_time_seconds", Vec::new(), started_unix_ms as f64 / 1e3),
         sample("pyrite_memory_limit_bytes", Vec::new(), budget.limit_bytes() as f64),
         sample("pyrite_memory_rss_bytes", Vec::new(), budget.rss_bytes() as f64),
         sample("pyrite_memory_unaccounted_bytes", Vec::new(), budget.unaccounted_bytes() as f64),
@@ -219,7 +241,7 @@ pub fn process_samples(budget: &Budget, runtime: &str) -> Vec<MetricSample> {
             vec![
                 ("version", env!("CARGO_PKG_VERSION").to_owned()),
                 ("revision", super::REVISION.to_owned()),
-                ("branch", String::new()),
+                ("branch", super::BRANCH.to_owned()),
                 ("goversion", String::new()),
             ],
             1.0,
@@ -244,22 +266,14 @@ pub fn runtime_samples<R: HostRuntime>(
     for class in Class::ALL {
         let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
         let times = runtime.poll_times(class);
-        let mut polls = 0;
-        let bounds = POLL_BUCKETS_NS.iter().map(|ns| (*ns as f64 / 1e9).to_string());
-        for (count, bound) in times.buckets().zip(bounds.chain(["+Inf".to_owned()])) {
-            polls += count;
-            let mut labels = labels();
-            labels.push(("le", bound));
-            samples.push(MetricSample {
-                name: "pyrite_poll_seconds_bucket",
-                labels,
-                value: polls as f64,
-            });
-        }
-        let mut add = |name, value| samples.push(MetricSample { name, labels: labels(), value });
-        add("pyrite_poll_seconds_sum", times.total().as_secs_f64());
-        add("pyrite_poll_seconds_count", polls as f64);
-        add("pyrite_longest_poll_seconds", times.longest().as_secs_f64());
+        let total_ns = times.total().as_nanos() as u64;
+        let names = histogram_names!("pyrite_poll_seconds");
+        add_histogram(names, &labels(), &POLL_BUCKETS_NS, times.buckets(), total_ns, &mut samples);
+        samples.push(MetricSample {
+            name: "pyrite_longest_poll_seconds",
+            labels: labels(),
+            value: times.longest().as_secs_f64(),
+        });
     }
     samples
 }
@@ -432,7 +446,7 @@ mod tests {
 
     #[test]
     fn the_process_s_samples_are_in_the_table_with_their_labels() {
-        for sample in process_samples(&Budget::new(1, 1), "uring") {
+        for sample in process_samples(&Budget::new(1, 1), "uring", 1) {
             let metric = metric_of(sample.name).unwrap();
             let names: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
             assert_eq!(names, metric.labels, "{}", sample.name);

@@ -1,10 +1,11 @@
 //! What the process says of itself: log lines on stderr and `/metrics`.
 
+pub mod histogram;
 pub mod log;
 pub mod metrics;
 
-/// Revision that the binary was built from: what `PYRITE_REVISION` held at the build, or nothing.
-pub const REVISION: &str = match option_env!("PYRITE_REVISION") {
-    Some(revision) => revision,
-    None => "",
-};
+/// Commit that the binary was built from (`build.rs`); empty where the build did not know.
+pub const REVISION: &str = env!("PYRITE_BUILD_REVISION");
+
+/// Its branch; empty where the build did not know.
+pub const BRANCH: &str = env!("PYRITE_BUILD_BRANCH");

@@ -55,12 +55,15 @@ pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
 
 impl<R: Runtime> Writer<R> {
     async fn commit_or_tell(&mut self, group: OpenGroup) {
-        let OpenGroup { place, buffer, outcome } = group;
+        let OpenGroup { place, begun_ns: opened_ns, buffer, outcome } = group;
+        self.shared.metrics.unsynced_since_ns.set(Some(opened_ns));
         let (payload_bytes, records) = (buffer.payload_bytes(), buffer.records_count());
         let begun_ns = self.shared.rt.now_ns();
         let committed = self.commit(place, buffer, &outcome).await;
         let shared = &self.shared;
         shared.give_back(payload_bytes);
+        let next_ns = shared.groups.borrow().front().map(|group| group.begun_ns);
+        shared.metrics.unsynced_since_ns.set(next_ns);
         match committed {
             Ok(bytes) => {
                 shared.metrics.count_commit(records, bytes, begun_ns, shared.rt.now_ns());
@@ -97,7 +100,9 @@ impl<R: Runtime> Writer<R> {
         let bytes = written.as_slice().len();
         let result = segment.file.write_at(written, segment.position).await;
         result.map_err(|error| segment.failed("writing", &error))?;
+        let written_ns = shared.rt.now_ns();
         shared.sync(segment, outcome).await?;
+        shared.metrics.sync_times.record(shared.rt.now_ns() - written_ns);
         segment.position += bytes as u64;
         self.next_lsn += u64::from(records);
         if segment.position * 4 >= shared.settings.segment_bytes * PREPARE_AT_QUARTERS {

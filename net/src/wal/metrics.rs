@@ -4,6 +4,8 @@ use std::cell::Cell;
 
 use proto::rpc::MetricSample;
 
+use crate::telemetry::histogram::{LatencyHistogram, histogram_names};
+
 /// Counters and gauges of one log.
 #[derive(Debug, Default)]
 pub struct Metrics {
@@ -17,10 +19,15 @@ pub struct Metrics {
     pub group_bytes: Cell<u64>,
     /// Records of the last group.
     pub group_records: Cell<u64>,
-    /// Nanoseconds spent in commits, from taking a group to its sync.
-    pub commit_ns: Cell<u64>,
-    /// The longest of them.
+    /// How long commits took, from taking a group to its sync.
+    pub commit_times: LatencyHistogram,
+    /// How long the syncs in them took.
+    pub sync_times: LatencyHistogram,
+    /// The longest commit, nanoseconds.
     pub commit_ns_max: Cell<u64>,
+    /// When the oldest group that is not synced yet was begun, on the monotonic clock. Told from the time that the committer takes
+    /// it, which is at once if nothing goes before it.
+    pub unsynced_since_ns: Cell<Option<u64>>,
     /// Bytes accepted and not synced yet.
     pub pending_bytes: Cell<usize>,
     /// Segments begun.
@@ -41,7 +48,7 @@ impl Metrics {
         self.bytes.set(self.bytes.get() + bytes as u64);
         self.group_bytes.set(bytes as u64);
         self.group_records.set(records.into());
-        self.commit_ns.set(self.commit_ns.get() + took_ns);
+        self.commit_times.record(took_ns);
         self.commit_ns_max.set(self.commit_ns_max.get().max(took_ns));
     }
 
@@ -52,31 +59,34 @@ impl Metrics {
     }
 
     /// The samples of `/metrics`.
-    pub fn samples(&self, shard: u16, unix_ms: i64) -> Vec<MetricSample> {
+    pub fn samples(&self, shard: u16, unix_ms: i64, now_ns: u64) -> Vec<MetricSample> {
         const NS: f64 = 1e9;
         const MS: f64 = 1e3;
         let age_ms = self.oldest_ms.get().map_or(0, |oldest_ms| unix_ms.saturating_sub(oldest_ms));
+        let unsynced_ns = self.unsynced_since_ns.get().map_or(0, |since_ns| now_ns - since_ns);
         let rows = [
             ("pyrite_wal_commits_total", self.commits.get() as f64),
             ("pyrite_wal_records_total", self.records.get() as f64),
             ("pyrite_wal_bytes_total", self.bytes.get() as f64),
-            ("pyrite_wal_commit_seconds_total", self.commit_ns.get() as f64 / NS),
             ("pyrite_wal_longest_commit_seconds", self.commit_ns_max.get() as f64 / NS),
             ("pyrite_wal_group_bytes", self.group_bytes.get() as f64),
             ("pyrite_wal_group_records", self.group_records.get() as f64),
             ("pyrite_wal_pending_bytes", self.pending_bytes.get() as f64),
             ("pyrite_wal_segments", self.segments.get() as f64),
             ("pyrite_wal_age_seconds", age_ms.max(0) as f64 / MS),
+            ("pyrite_wal_unsynced_age_seconds", unsynced_ns as f64 / NS),
             ("pyrite_wal_sealed", f64::from(u8::from(self.sealed.get()))),
             ("pyrite_wal_starved", f64::from(u8::from(self.starved.get()))),
         ];
-        rows.into_iter()
-            .map(|(name, value)| MetricSample {
-                name,
-                labels: vec![("shard", shard.to_string())],
-                value,
-            })
-            .collect()
+        let labels = || vec![("shard", shard.to_string())];
+        let rows = rows.into_iter();
+        let mut samples: Vec<_> =
+            rows.map(|(name, value)| MetricSample { name, labels: labels(), value }).collect();
+        let names = histogram_names!("pyrite_wal_commit_seconds");
+        self.commit_times.add_samples(names, &labels(), &mut samples);
+        let names = histogram_names!("pyrite_wal_sync_seconds");
+        self.sync_times.add_samples(names, &labels(), &mut samples);
+        samples
     }
 }
 
@@ -88,7 +98,7 @@ mod tests {
     #[test]
     fn the_age_is_that_of_the_oldest_record_whenever_it_comes() {
         let age_s = |metrics: &Metrics, unix_ms| {
-            let samples = metrics.samples(0, unix_ms);
+            let samples = metrics.samples(0, unix_ms, 0);
             let age = samples.iter().find(|sample| sample.name == "pyrite_wal_age_seconds");
             age.unwrap().value as i64
         };

@@ -174,6 +174,8 @@ enum State {
 struct OpenGroup {
     /// Where it will be written.
     place: Place,
+    /// When its first record came, on the monotonic clock.
+    begun_ns: u64,
     buffer: GroupBuffer,
     outcome: Rc<Outcome>,
 }
@@ -355,7 +357,8 @@ impl<R: Runtime> Shared<R> {
             let buffer = GroupBuffer::with_capacity(
                 expected.max(RECORD_LENGTH_BYTES + body_len + BLOCK_BYTES),
             );
-            groups.push_back(OpenGroup { place, buffer, outcome: Rc::default() });
+            let begun_ns = self.rt.now_ns();
+            groups.push_back(OpenGroup { place, begun_ns, buffer, outcome: Rc::default() });
         }
         let group = groups.back_mut().expect("there is one to join, or it was just begun");
         group.buffer.push(record, body_len);

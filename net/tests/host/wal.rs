@@ -115,7 +115,7 @@ pub(crate) fn many_writers_share_syncs_and_everything_is_replayed<R: Tested>() {
                 records as f64 / seconds,
                 metrics.bytes.get() as f64 / seconds / 1e6,
                 metrics.commits.get(),
-                metrics.commit_ns.get() as f64 / 1e6 / metrics.commits.get() as f64,
+                metrics.commit_times.total_ns() as f64 / 1e6 / metrics.commits.get() as f64,
                 metrics.commit_ns_max.get() as f64 / 1e6,
                 metrics.segments.get(),
             ));

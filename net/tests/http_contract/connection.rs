@@ -131,3 +131,74 @@ fn what_is_not_http_is_answered_or_closed() {
     }
     assert_eq!(world.server.connections_count(), 0);
 }
+
+const RENDER: &[u8] =
+    b"GET /pyroscope/render?query=x HTTP/1.1\r\nhost: h\r\nx-scope-orgid: t\r\n\r\n";
+
+fn write_timeouts(world: &World) -> usize {
+    let samples = world.server.counters().samples(0);
+    let is_it =
+        |sample: &&proto::rpc::MetricSample| sample.name == "pyrite_http_write_timeouts_total";
+    samples.iter().find(is_it).unwrap().value as usize
+}
+
+/// hyper copies the smaller body whole before it writes it.
+#[test]
+fn an_answer_that_is_not_read_in_time_ends_its_connection() {
+    for bytes in [200_000, 20_000_000] {
+        let world = World::new();
+        world.api().rendered_bytes.set(bytes);
+        let mut stream = world.connect();
+        let (shard, server) = (world.shard.clone(), world.server.clone());
+        world.run(async move {
+            write_all(&mut stream, RENDER).await;
+            assert!(read_some(&mut stream).await.starts_with(b"HTTP/1.1 200 OK"));
+            shard.sleep(Duration::from_secs(29)).await;
+            assert_eq!(server.connections_count(), 1, "it has its time");
+            shard.sleep(Duration::from_secs(2)).await;
+            assert_eq!(server.connections_count(), 0, "{bytes} bytes");
+            let rest = read_to_end(&mut stream).await;
+            assert!(rest.len() < 100_000, "what a socket holds, not the answer");
+        });
+        assert_eq!(write_timeouts(&world), 1);
+    }
+}
+
+#[test]
+fn answers_that_are_read_slowly_but_in_time_arrive_whole_on_one_connection() {
+    let world = World::new();
+    world.api().rendered_bytes.set(1_000_000);
+    let mut stream = world.connect();
+    let shard = world.shard.clone();
+    world.run(async move {
+        for _ in 0..3 {
+            write_all(&mut stream, RENDER).await;
+            let mut read = 0;
+            while read < 1_000_000 {
+                read += read_some(&mut stream).await.len();
+                shard.sleep(Duration::from_millis(50)).await;
+            }
+        }
+    });
+    assert!(seconds(&world) > 30, "the time is an answer's and not a connection's");
+    assert_eq!(write_timeouts(&world), 0);
+}
+
+/// A client of HTTP/2 that opens no window lets nothing be written, so no write waits.
+#[test]
+fn an_answer_that_no_window_is_opened_for_ends_its_connection() {
+    let world = World::new();
+    world.api().rendered_bytes.set(5_000_000);
+    let headers = [("x-scope-orgid", "t")];
+    let answer = world.http2_stream(request("GET", "/pyroscope/render?query=x", &headers, ""));
+    assert_eq!(answer.status().as_u16(), 200);
+    let (shard, server) = (world.shard.clone(), world.server.clone());
+    world.run(async move {
+        shard.sleep(Duration::from_secs(29)).await;
+        assert_eq!(server.connections_count(), 1, "it has its time");
+        shard.sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.connections_count(), 0);
+    });
+    assert_eq!(write_timeouts(&world), 1);
+    drop(answer);
+}

@@ -1,6 +1,9 @@
 //! Probes, scrapers, and paths that are not there.
 
-use crate::world::{World, request};
+use net::config::{Config, Pages};
+use net::http::{HttpConfig, Tenancy};
+
+use crate::world::{World, json_call, request};
 
 #[test]
 fn ready_says_why_not() {
@@ -97,4 +100,55 @@ fn requests_are_counted_by_route_and_status() {
     assert_eq!(requests("other", "404"), Some(2.0), "paths of clients are no label values");
     assert_eq!(value("pyrite_http_connections_total", &[]), Some(4.0));
     assert_eq!(value("pyrite_http_open_connections", &[]), Some(0.0));
+}
+
+#[test]
+fn the_configuration_is_told_without_a_tenant_as_yaml() {
+    let mut config = Config { shards: 3, ..Config::default() };
+    config.limits.ingestion_rate_mb = 12.5;
+    let config_pages = Pages::of(&config);
+    let http = HttpConfig { config_pages, tenancy: Tenancy::Multi, ..HttpConfig::default() };
+    let world = World::with(http, 1 << 30);
+    let page = |path: &str| {
+        let answer = world.http1(request("GET", path, &[], ""));
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-type")),
+            (200, "text/plain; charset=utf-8")
+        );
+        answer.text().to_owned()
+    };
+    let (config, diff, default) = (
+        page("/api/v1/status/config"),
+        page("/api/v1/status/config/diff"),
+        page("/api/v1/status/config/default"),
+    );
+    assert!(
+        config.contains("  ingestion_rate_mb: 12.5\n") && config.contains("shards: 3\n"),
+        "{config}"
+    );
+    assert!(config.contains("  log_level: info\n"), "{config}");
+    assert_eq!(diff, "limits:\n  ingestion_rate_mb: 12.5\nshards: 3\n");
+    assert!(!default.contains("12.5") && default.contains("shards: 0\n"), "{default}");
+    let post = world.http1(request("POST", "/api/v1/status/config", &[], ""));
+    assert_eq!((post.status.as_u16(), post.header("allow")), (405, "GET, HEAD"));
+}
+
+#[test]
+fn all_routes_are_below_the_prefix() {
+    let http = HttpConfig {
+        path_prefix: "/profiles".to_owned(),
+        tenancy: Tenancy::Multi,
+        ..HttpConfig::default()
+    };
+    let world = World::with(http, 1 << 30);
+    for path in ["/ready", "/metrics", "/api/v1/status/buildinfo"] {
+        let status = |path: &str| world.http1(request("GET", path, &[], "")).status.as_u16();
+        assert_eq!(status(&format!("/profiles{path}")), 200, "{path}");
+        for wrong in [path.to_owned(), format!("/profile{path}"), format!("/profilesx{path}")] {
+            assert_eq!(status(&wrong), 404, "{wrong}");
+        }
+    }
+    let series = "/querier.v1.QuerierService/Series";
+    let call = |path: &str| world.http1(json_call(path, &b"{}"[..])).status.as_u16();
+    assert_eq!((call(&format!("/profiles{series}")), call(series)), (200, 404));
 }

@@ -42,7 +42,7 @@ pub(in crate::http) fn build_info() -> Reply {
     let body = json!({"status": "success", "data": {
         "version": env!("CARGO_PKG_VERSION"),
         "revision": crate::telemetry::REVISION,
-        "branch": "",
+        "branch": crate::telemetry::BRANCH,
         "buildUser": "",
         "buildDate": "",
         "goVersion": "",

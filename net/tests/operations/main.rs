@@ -1,6 +1,10 @@
 //! `docs/alerts.yaml` and `docs/dashboard.json` against the table of metrics: what is not counted cannot be alerted on.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod exposition;
+mod revision;
+mod scrape;
+
 use std::path::Path;
 
 use net::config::yaml::{self, Node, Value};
