@@ -518,4 +518,13 @@ mod tests {
         assert!(stderr.contains("level=error") && stderr.contains("a law is broken"), "{stderr}");
         assert!(!stderr.contains("thought to be"), "{stderr}");
     }
+
+    /// Its supervisor would kill it while it still answers requests.
+    #[test]
+    fn the_systemd_unit_waits_longer_than_a_stop_takes() {
+        let unit = include_str!("../../../docs/pyrite.service");
+        let granted = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+        let granted = Duration::from_secs(granted.unwrap().parse().unwrap());
+        assert!(granted > SHUTDOWN_MAX + Duration::from_secs(5), "{granted:?}");
+    }
 }
