@@ -24,6 +24,7 @@ pub mod profile;
 pub mod profile_type;
 pub mod query;
 pub mod route;
+pub mod spread;
 pub mod symbols;
 pub mod tenant;
 pub mod token_bucket;

@@ -12,13 +12,15 @@ use engine::hash::HashSecret;
 use engine::head::{HeadOptions, Heads};
 use engine::profile::Step;
 use engine::query::Select;
+use engine::spread::SpreadOptions;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
 use crate::budget::{Kind, ShardBudget};
-use crate::component::distributor::Distributor;
+use crate::component::distributor::{Distributor, DistributorSettings};
 use crate::component::ingester::{IngestQueue, Ingester};
 use crate::component::rates::Rates;
+use crate::component::spread::Spreads;
 use crate::component::write_counters::WriteCounters;
 use crate::mesh::{Inbox, Mesh, Responder};
 use crate::overrides::TenantLimits;
@@ -54,6 +56,8 @@ pub struct ShardSettings {
     pub budget: ShardBudget,
     /// When chunks are sealed.
     pub heads: HeadOptions,
+    /// When services are spread over shards.
+    pub spread: SpreadOptions,
     /// ULID of this shard's run: the origin of the profiles its distributor takes in.
     pub origin: u128,
     /// How long profiles would wait at the node's ingesters.
@@ -71,6 +75,7 @@ pub struct Shard<R: Runtime> {
     distributor: Distributor<R>,
     queue: IngestQueue,
     rates: Rates,
+    spreads: Rc<Spreads>,
     counters: Rc<WriteCounters>,
     heads: Rc<RefCell<Heads>>,
     secret: HashSecret,
@@ -97,19 +102,23 @@ impl<R: Runtime> Shard<R> {
         settings: ShardSettings,
         log: Log<R>,
     ) -> Rc<Self> {
-        let ShardSettings { limits, budget, heads, origin, pressure, readiness } = settings;
+        let ShardSettings { limits, budget, heads, spread, origin, pressure, readiness } = settings;
         let counters = Rc::new(WriteCounters::default());
         let secret = HashSecret::from_words(|| rt.next_u64());
         let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
+        let spreads = Spreads::start(&rt, &mesh, spread);
         let shard = Rc::new(Self {
             distributor: Distributor::new(
                 rt.clone(),
                 mesh.clone(),
-                origin,
-                limits.clone(),
-                budget.for_pushes(),
-                pressure.clone(),
-                Rc::clone(&counters),
+                DistributorSettings {
+                    origin,
+                    limits: limits.clone(),
+                    budget: budget.for_pushes(),
+                    pressure: pressure.clone(),
+                    counters: Rc::clone(&counters),
+                    spreads: Rc::clone(&spreads),
+                },
             ),
             queue: Ingester::start(
                 Ingester {
@@ -121,11 +130,13 @@ impl<R: Runtime> Shard<R> {
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),
                     log: log.clone(),
+                    spreads: Rc::clone(&spreads),
                 },
                 secret.clone(),
             ),
             secret,
             rates: Rates::new(limits),
+            spreads,
             selects: Cell::new(0),
             more_metrics: RefCell::default(),
             rt,
@@ -214,6 +225,9 @@ impl<R: Runtime> Shard<R> {
                 responder.reply(Reply::Rate(self.rates.serve(request, self.rt.now_ns())));
             }
             Request::Select(request) => self.select(request, responder),
+            Request::Spread(request) => {
+                responder.reply(Reply::Spread(self.spreads.serve(request)));
+            }
             Request::Metrics => {
                 let shard = Rc::clone(self);
                 self.rt.spawn(Class::Rpc, async move {
@@ -302,6 +316,7 @@ impl<R: Runtime> Shard<R> {
         samples.extend(self.budget.samples());
         samples.extend(self.mesh.samples());
         samples.extend(self.readiness.samples(self.mesh.own()));
+        samples.extend(self.spreads.samples(self.mesh.own()));
         samples.push(MetricSample {
             name: "pyrite_selects",
             labels: vec![("shard", shard.to_string())],

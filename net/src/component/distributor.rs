@@ -9,6 +9,8 @@
 //! - A profile is a slice of the body it came in, so the body is accounted until the last profile of the push is answered by
 //!   its owner: also when the client has gone away meanwhile.
 //!
+//! - A series of a spread service goes to the split its pushed labels have when it is routed, and nowhere else.
+//!
 //! Not here: what is inside a profile (`component::ingester`, at the owner); transport (`http`); formats (`engine::ingest`).
 
 mod failures;
@@ -25,6 +27,7 @@ use engine::labels::name::SERVICE_NAME;
 use engine::limits::{BYTES_PER_MB, Limits};
 use engine::profile::Step;
 use engine::route::{home_shard_of, shard_of};
+use engine::spread::split_of;
 use engine::tenant::{PartitionKey, TenantId};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
@@ -37,6 +40,7 @@ use self::failures::Failures;
 use self::numbers::{Fate, Numbers};
 use crate::budget::{Held, ShardBudget};
 use crate::component::ingester::INGEST_QUEUE_FULL;
+use crate::component::spread::Spreads;
 use crate::component::write_counters::WriteCounters;
 use crate::http::{HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
@@ -71,7 +75,25 @@ pub struct Distributor<R: Runtime> {
     budget: ShardBudget,
     pressure: Pressure,
     counters: Rc<WriteCounters>,
+    spreads: Rc<Spreads>,
     numbers: Rc<Numbers>,
+}
+
+/// What a distributor is started with.
+#[derive(Debug)]
+pub struct DistributorSettings {
+    /// ULID of this shard's run, which its profiles are stamped with.
+    pub origin: u128,
+    /// Limits of every tenant.
+    pub limits: TenantLimits,
+    /// This shard's part of the memory budget, for pushes.
+    pub budget: ShardBudget,
+    /// How long profiles would wait at the node's ingesters.
+    pub pressure: Pressure,
+    /// What is counted.
+    pub counters: Rc<WriteCounters>,
+    /// Which services are spread.
+    pub spreads: Rc<Spreads>,
 }
 
 /// One series of a push, before routing.
@@ -128,18 +150,11 @@ struct PushSize {
 }
 
 impl<R: Runtime> Distributor<R> {
-    /// A distributor that stamps its profiles with `origin`, the ULID of this shard's run.
-    pub fn new(
-        rt: R,
-        mesh: Mesh,
-        origin: u128,
-        limits: TenantLimits,
-        budget: ShardBudget,
-        pressure: Pressure,
-        counters: Rc<WriteCounters>,
-    ) -> Self {
+    /// A shard's distributor.
+    pub fn new(rt: R, mesh: Mesh, settings: DistributorSettings) -> Self {
+        let DistributorSettings { origin, limits, budget, pressure, counters, spreads } = settings;
         let numbers = Rc::new(Numbers::new(budget.clone()));
-        Self { rt, mesh, origin, limits, budget, pressure, counters, numbers }
+        Self { rt, mesh, origin, limits, budget, pressure, counters, spreads, numbers }
     }
 
     /// Stores the profiles of one push; the outcomes of those that failed are joined in order. `held` accounts the bytes that
@@ -217,7 +232,7 @@ impl<R: Runtime> Distributor<R> {
             if profiles.is_empty() {
                 continue;
             }
-            let route = match route(push.tenant, push.limits, one) {
+            let route = match route(push.tenant, push.limits, &self.spreads, one) {
                 Ok(route) => Rc::new(route),
                 Err(failure) => {
                     let (tenant, bytes) = (push.tenant.as_str(), profiles.iter().map(Bytes::len));
@@ -342,7 +357,12 @@ impl<R: Runtime> Distributor<R> {
 }
 
 /// Completes and checks the labels of a series.
-fn route(tenant: &TenantId, limits: &Limits, series: PushedSeries) -> Result<Route, Failure> {
+fn route(
+    tenant: &TenantId,
+    limits: &Limits,
+    spreads: &Spreads,
+    series: PushedSeries,
+) -> Result<Route, Failure> {
     let label_bytes = series.label_bytes();
     let PushedSeries { mut labels, naming, .. } = series;
     if labels.len() > SERIES_LABELS_MAX {
@@ -376,7 +396,8 @@ fn route(tenant: &TenantId, limits: &Limits, series: PushedSeries) -> Result<Rou
             format!("profile with labels '{labels}' has label value too long: '{service_name}'");
         return Err(refusal(Code::InvalidArgument, "label_value_too_long", text));
     }
-    let key = PartitionKey { tenant: tenant.clone(), service_name, split: 0 };
+    let mut key = PartitionKey { tenant: tenant.clone(), service_name, split: 0 };
+    key.split = split_of(&labels, spreads.spread_of(&key));
     Ok(Route { key, labels: Arc::new(labels), naming, label_bytes: label_bytes as u64 })
 }
 

@@ -31,6 +31,7 @@ use proto::rpc::{Code, Failure, Reply, Request};
 
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
+use crate::component::spread::Spreads;
 use crate::component::write_counters::{Stage, WriteCounters};
 use crate::mesh::{Mesh, Responder};
 use crate::overrides::TenantLimits;
@@ -73,6 +74,8 @@ pub struct Ingester<R: Runtime> {
     pub heads: Rc<RefCell<Heads>>,
     /// Log of the shard.
     pub log: Log<R>,
+    /// Which services are hot.
+    pub spreads: Rc<Spreads>,
 }
 
 /// The way to a shard's worker.
@@ -137,7 +140,8 @@ impl<R: Runtime> Ingester<R> {
             pressure: Rc::clone(&self.pressure),
             counters: Rc::clone(&self.counters),
         };
-        let worker = Worker { intake: Intake::with_secret(secret), append: Append::default() };
+        let worker =
+            Worker { intake: Intake::with_secret(secret), append: Append::default(), busy_ns: 0 };
         self.rt.clone().spawn(Class::Ingest, self.run(worker, waiting));
         queue
     }
@@ -181,6 +185,7 @@ impl<R: Runtime> Ingester<R> {
         mut begun_ns: u64,
     ) {
         let received_bytes = request.profile.len();
+        worker.busy_ns = 0;
         let admission = match self.admit(worker, &mut request).await {
             Ok(Ok(admission)) => admission,
             Ok(Err(reason)) => {
@@ -241,6 +246,7 @@ impl<R: Runtime> Ingester<R> {
         let identity = Identity { origin: request.origin, seq: request.seq };
         self.apply(worker, &partition, identity, &admission).await;
         self.counters.count_stage(Stage::Head, &mut begun_ns, self.rt.now_ns());
+        self.spreads.note(&partition, worker.busy_ns, inflated_bytes);
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
         let (budget, log) = (self.budget.clone(), Rc::clone(self.log.metrics()));
         self.rt.spawn(Class::Ingest, async move {
@@ -271,7 +277,8 @@ impl<R: Runtime> Ingester<R> {
             },
         );
         loop {
-            match worker.intake.step()? {
+            let Worker { intake, busy_ns, .. } = worker;
+            match self.timed(busy_ns, || intake.step())? {
                 IntakeStep::More => {
                     self.account_scratch(worker);
                     self.budget.admit(0)?;
@@ -293,16 +300,22 @@ impl<R: Runtime> Ingester<R> {
         let profile = worker.intake.profile();
         worker.append.begin(&mut self.heads.borrow_mut(), key, identity, profile, admission);
         loop {
-            let step = worker.append.step(
-                &mut self.heads.borrow_mut(),
-                worker.intake.profile(),
-                admission,
-            );
+            let Worker { intake, append, busy_ns } = worker;
+            let step = self.timed(busy_ns, || {
+                append.step(&mut self.heads.borrow_mut(), intake.profile(), admission)
+            });
             match step {
                 Step::More => self.rt.yield_if_needed().await,
                 Step::Done => return,
             }
         }
+    }
+
+    fn timed<T>(&self, busy_ns: &mut u64, act: impl FnOnce() -> T) -> T {
+        let begun_ns = self.rt.now_ns();
+        let done = act();
+        *busy_ns += self.rt.now_ns() - begun_ns;
+        done
     }
 
     /// Charges what a profile was larger than its trailer claimed.
@@ -377,4 +390,6 @@ impl<R: Runtime> Ingester<R> {
 struct Worker {
     intake: Intake,
     append: Append,
+    /// Spent on the profile at hand, without what others did between its steps.
+    busy_ns: u64,
 }

@@ -8,4 +8,5 @@ pub mod distributor;
 pub mod ingester;
 pub mod querier;
 pub mod rates;
+pub mod spread;
 pub mod write_counters;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use engine::hash::HashSecret;
 use engine::head::HeadOptions;
 use engine::route::ShardId;
+use engine::spread::SpreadOptions;
 use futures_channel::oneshot;
 use futures_util::future::{Either, FusedFuture as _, select};
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -62,6 +63,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         limits: limits.clone(),
         budget: budget.clone(),
         heads: HeadOptions::default(),
+        spread: SpreadOptions::default(),
         origin: origin_of(run, id),
         pressure: seed.pressure.clone(),
         readiness: readiness.clone(),

@@ -98,6 +98,8 @@ pub static METRICS: &[Metric] = &[
         "HTTP requests answered, by route and status. A failed gRPC call counts with the status of the same failure in Connect."),
     metric!(Counter "pyrite_http_write_timeouts_total" {}
         "HTTP connections ended because an answer was not read within -server.http-write-timeout."),
+    metric!(Gauge "pyrite_ingest_busy_ratio" { "shard" }
+        "Share of a core that storing profiles takes, averaged over some seconds."),
     metric!(Gauge "pyrite_ingest_queue_bytes" { "shard" }
         "Received bytes of profiles that wait for the shard's ingester."),
     metric!(Gauge "pyrite_ingest_queue_profiles" { "shard" }
@@ -124,6 +126,8 @@ pub static METRICS: &[Metric] = &[
         "Requests of the shard that were not sent because 1024 of the kind waited at their shard already."),
     metric!(Gauge "pyrite_mesh_requests_in_flight" { "shard", "kind" }
         "Requests of the shard to shards that wait for a reply; at most 1024 of a kind for each shard they go to."),
+    metric!(Gauge "pyrite_partition_splits" { "shard" }
+        "The highest split count of the services whose first split the shard owns; 1 when none is spread over shards."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }
@@ -138,6 +142,8 @@ pub static METRICS: &[Metric] = &[
         "1, labelled with the runtime the shards run on: uring or portable."),
     metric!(Gauge "pyrite_selects" { "shard" }
         "Reads that the shard works on."),
+    metric!(Gauge "pyrite_services_spread" { "shard" }
+        "Services whose first split the shard owns and that are spread over shards."),
     metric!(Counter "pyrite_shard_kicks_total" { "shard" }
         "How often the watchdog woke the shard because it had not ticked for some 40 ms."),
     metric!(Counter "pyrite_shard_profiles_replayed_total" { "shard" }
@@ -148,6 +154,8 @@ pub static METRICS: &[Metric] = &[
         "How often the shard did not tick for a second."),
     metric!(Gauge "pyrite_shard_up" { "shard" }
         "1 when the shard answered this scrape, else 0 and its metrics are missing."),
+    metric!(Counter "pyrite_spread_changes_total" { "shard" }
+        "How often the shard changed how a service is spread: its split count, or which label sets go to which split."),
     metric!(Gauge "pyrite_wal_age_seconds" { "shard" }
         "Age of the shard's oldest record that only a log holds, of this run or an earlier one, by its receive time."),
     metric!(Counter "pyrite_wal_bytes_total" { "shard" }

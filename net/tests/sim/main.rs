@@ -1,5 +1,5 @@
 //! The simulator's seeds: pushes that enter at the distributor's admission, clients that go away, limits that are met, crashes,
-//! torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
+//! services spread anew, torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
 //!
 //! Checked after every start and while pushes are taken: acknowledged ⊆ readable, everything exactly once (a refused push 0
 //! times, one in doubt or unanswered 0 or 1 times), what was recovered once stays, totals equal an oracle that shares no code
@@ -14,6 +14,7 @@
 //! The planted bugs live under the feature `planted-bugs`, which this package turns on for its own tests and no build has.
 #![expect(clippy::print_stdout, reason = "a test without a harness tells what it did itself")]
 
+mod hot;
 mod node;
 mod oracle;
 mod profile;
@@ -87,6 +88,7 @@ fn all(seeds: u64) -> Result<(), String> {
     let seconds = began.elapsed().as_secs_f64();
     println!("{seeds} fixed seeds: sound in {seconds:.1} s ({})", told(sums));
     println!("{} of them run twice: same traces", seeds.div_ceil(TWICE_EVERY));
+    println!("a hot service: {}", hot::run()?);
     let fresh = fresh_seed();
     println!("fresh seed {fresh:#x}");
     let report = sound(fresh)?;

@@ -10,6 +10,7 @@ use engine::head::HeadOptions;
 use engine::limits::{Limits, Overrides};
 use engine::planted::Bug;
 use engine::route::ShardId;
+use engine::spread::SpreadOptions;
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
 use net::overrides::TenantLimits;
@@ -38,6 +39,7 @@ pub(crate) struct Start {
     pub(crate) chunk_bytes_max: usize,
     pub(crate) limits: Limits,
     pub(crate) memory_limit_bytes: u64,
+    pub(crate) spread: SpreadOptions,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -82,6 +84,7 @@ impl Node {
                     ..HeadOptions::default()
                 },
                 origin: new_ulid(&rt, unix_ms),
+                spread: start.spread,
                 pressure: pressure.clone(),
                 readiness: readiness.clone(),
             };

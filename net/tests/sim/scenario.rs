@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use engine::limits::Limits;
 use engine::planted::Bug;
+use engine::route::ShardId;
+use engine::spread::SpreadOptions;
 use engine::tenant::TenantId;
 use futures_util::future::{Either, select};
 use net::component::distributor::PushedSeries;
@@ -16,6 +18,8 @@ use net::runtime::sim::{DiskFaults, Sim, World};
 use net::runtime::{Class, Clock, Spawn};
 use net::shard::Shard;
 use net::wal::{Ack, IN_DOUBT, SEGMENT_BYTES_MIN};
+use proto::rpc::Request;
+use proto::rpc::spread::{Spread, SpreadRequest};
 
 use super::node::{NODE, Node, Start};
 use super::oracle::{Answer, Oracle, Place, Pushed};
@@ -167,7 +171,8 @@ impl Scenario {
         self.report.runs += 1;
         let shards = self.world.random().between(1, 4) as u16;
         let Self { ack, chunk_bytes_max, bug, .. } = *self;
-        let start = Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, bug };
+        let spread = SpreadOptions::default();
+        let start = Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, spread, bug };
         Node::start(&self.world, start)
     }
 
@@ -352,6 +357,9 @@ impl Client {
             if paused.get() {
                 continue;
             }
+            if self.world.random().chance(30) {
+                self.respread();
+            }
             under_way.set(under_way.get() + 1);
             let tenant = TENANTS[self.world.random().below(2) as usize];
             let first = self.oracle.borrow().pushed.len();
@@ -367,6 +375,23 @@ impl Client {
                 self.rt.sleep(BACKOFF).await;
             }
         }
+    }
+
+    /// Tells one shard, and no other, that a service is spread in some way: nothing but balance may depend on it.
+    fn respread(&self) {
+        let (random, mesh) = (self.world.random(), self.shard.mesh());
+        let shards_count = u64::from(mesh.shards_count());
+        let request = SpreadRequest {
+            tenant: TENANTS[random.below(2) as usize].to_owned(),
+            service_name: SERVICES[random.below(3) as usize].to_owned(),
+            spread: Some(Spread {
+                splits: random.between(1, shards_count) as u32,
+                deal: random.below(3) as u32,
+            }),
+        };
+        let to = ShardId(random.below(shards_count) as u16);
+        // Nobody waits for its answer.
+        drop(mesh.send(to, Request::Spread(request)).expect("few are told at a time"));
     }
 
     /// Pushes and waits for the answer, or goes away before it is there.

@@ -1,13 +1,15 @@
 //! Messages between shards: plain data that moves by value today and will cross processes as it is.
 //!
 //! One conversation per file: [`append`] takes a profile to the shard that owns its partition, [`select`] asks a shard for its
-//! part of an answer. A request is answered by exactly one reply. No message holds a pointer into the sender's state.
+//! part of an answer, [`spread`] spreads a hot service. A request is answered by exactly one reply. No message holds a pointer into the sender's state.
 
 pub mod append;
 pub mod select;
+pub mod spread;
 
 use append::{AppendReply, AppendRequest, RateReply, RateRequest, ReplayReply, ReplayRequest};
 use select::{SelectReply, SelectRequest};
+use spread::{ShardLoad, SpreadRequest};
 
 /// What one shard asks of another (or of itself).
 #[derive(Clone, Debug)]
@@ -20,6 +22,8 @@ pub enum Request {
     Rate(RateRequest),
     /// This shard's part of a read.
     Select(SelectRequest),
+    /// What a service costs this shard, and how to spread it.
+    Spread(SpreadRequest),
     /// This shard's metrics, as samples of the text exposition.
     Metrics,
 }
@@ -35,6 +39,8 @@ pub enum Reply {
     Rate(RateReply),
     /// To [`Request::Select`].
     Select(SelectReply),
+    /// To [`Request::Spread`].
+    Spread(ShardLoad),
     /// To [`Request::Metrics`].
     Metrics(Vec<MetricSample>),
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use engine::head::HeadOptions;
 use engine::route::ShardId;
+use engine::spread::SpreadOptions;
 use futures_util::future::select;
 use prost::Message;
 use proto::pprof;
 use proto::rpc::MetricSample;
+use proto::rpc::spread::{Spread, SpreadRequest};
 
 use super::*;
 use crate::budget::{Budget, Kind};
@@ -50,6 +52,7 @@ impl Node {
                 limits: limits.clone(),
                 budget: budget.clone(),
                 heads: HeadOptions::default(),
+                spread: SpreadOptions::default(),
                 pressure: pressure.clone(),
                 origin: 1 + u128::from(id),
                 readiness: readiness.clone(),
@@ -276,8 +279,9 @@ fn a_push_refused_for_want_of_credit_is_counted() {
     let (shard, profile) = (Rc::clone(&node.shards[0]), node.good_profile());
     let distributor = shard.distributor();
     let limits = Limits::default();
-    let route = route(&TenantId::anonymous(), &limits, series(&labels, Vec::new()))
-        .expect("the labels are good");
+    let route =
+        route(&TenantId::anonymous(), &limits, &distributor.spreads, series(&labels, Vec::new()))
+            .expect("the labels are good");
     // Nobody runs meanwhile, so no reply gives credit back.
     let held = Rc::new(Vec::new());
     for _ in 0..REQUESTS_IN_FLIGHT_MAX {
@@ -289,4 +293,59 @@ fn a_push_refused_for_want_of_credit_is_counted() {
     let failure = futures_executor::block_on(one_more).unwrap_err();
     assert_eq!(failure.reason, "mesh_full");
     assert!((node.discarded("mesh_full") - 1.0).abs() < 0.5);
+}
+
+/// What a shard knows of a service's spread decides where it sends that service's series, and no other shard's knowledge.
+#[test]
+fn series_of_a_spread_service_go_to_the_splits_of_their_labels() {
+    let node = Node::start();
+    let spread = |splits| {
+        let request = SpreadRequest {
+            tenant: TenantId::anonymous().as_str().to_owned(),
+            service_name: "checkout".to_owned(),
+            spread: Some(Spread { splits, deal: 0 }),
+        };
+        let mesh = node.shards[0].mesh().clone();
+        let told = async move { mesh.call(ShardId(0), Request::Spread(request)).await };
+        node.world.complete(&node.runtimes[0], told).expect("an answer comes").expect("it is told");
+    };
+    let push = |shard: usize| {
+        let pods = (0..64).map(|pod| {
+            let pod = format!("pod-{pod}");
+            let labels = [("__name__", "process_cpu"), ("pod", &pod), ("service_name", "checkout")];
+            series(&labels, vec![node.good_profile()])
+        });
+        let (shard, pods) = (Rc::clone(&node.shards[shard]), pods.collect());
+        let pushed = async move {
+            shard.distributor().push_series(&TenantId::anonymous(), pods, Vec::new()).await
+        };
+        node.world.complete(&node.runtimes[0], pushed).expect("a push ends").expect("it is taken");
+    };
+    let stored = || {
+        let stored = node.shards.iter();
+        stored.map(|shard| shard.distributor().counters.profiles_stored.get()).collect::<Vec<_>>()
+    };
+    let home = usize::from(shard_of("anonymous", "checkout", 0, SHARDS).0);
+    push(0);
+    assert_eq!((stored()[home], stored()[1 - home]), (64, 0));
+    spread(2);
+    push(0);
+    let once = stored();
+    assert_eq!(once[0] + once[1], 128, "each in one split");
+    assert!((25..=39).contains(&once[1 - home]), "{once:?}");
+    push(0);
+    let again = stored()[1 - home] - once[1 - home];
+    assert_eq!(again, once[1 - home], "equal labels have one split");
+    push(1);
+    assert_eq!(stored()[1 - home], 2 * again, "the other shard was told nothing");
+    spread(1);
+    push(0);
+    assert_eq!(stored()[1 - home], 2 * again);
+    // Splits number their profiles by themselves.
+    let numbers = &node.shards[0].distributor().numbers;
+    let next = |split| {
+        let tenant = TenantId::anonymous();
+        numbers.next(&PartitionKey { tenant, service_name: "checkout".into(), split })
+    };
+    assert_eq!((next(0), next(1)), (4 * 64 - 2 * again + 1, 2 * again + 1));
 }

@@ -7,11 +7,13 @@ use std::rc::Rc;
 use engine::head::HeadOptions;
 use engine::limits::Limits;
 use engine::route::ShardId;
+use engine::spread::SpreadOptions;
 use futures_util::future::poll_immediate;
 use prost::Message;
 use proto::pprof;
-use proto::rpc::Code;
 use proto::rpc::select::{SelectReply, SelectRequest, Selection};
+use proto::rpc::spread::{Spread, SpreadRequest};
+use proto::rpc::{Code, Request};
 use proto::types::{Location, StackTraceSelector, TimeSeriesAggregationType};
 use serde_json::Value;
 
@@ -78,6 +80,7 @@ impl Node {
                 limits: limits.clone(),
                 budget: budgets[usize::from(id)].clone(),
                 heads: HeadOptions { chunk_bytes_max: 512, ..HeadOptions::default() },
+                spread: SpreadOptions::default(),
                 pressure: pressure.clone(),
                 origin: 1 + u128::from(id),
                 readiness: readiness.clone(),
@@ -610,6 +613,40 @@ fn services_of_both_shards_and_tenants_asked_for_are_merged() {
     }
 }
 
+/// Its profiles lie in two heads of two shards; nobody who asks can tell.
+#[test]
+fn a_series_from_before_and_after_a_change_of_splits_is_one() {
+    let node = Node::start();
+    let labels = |pod| [("service_name", "hot"), ("pod", pod)];
+    let pods: Vec<String> = (0..8).map(|pod| pod.to_string()).collect();
+    for splits in [1, 2] {
+        let spread = Some(Spread { splits, deal: 0 });
+        let (tenant, service_name) = ("t".to_owned(), "hot".to_owned());
+        let mesh = node.shards[1].mesh().clone();
+        let request = Request::Spread(SpreadRequest { tenant, service_name, spread });
+        node.run(async move { mesh.call(ShardId(1), request).await }).expect("it is told");
+        for pod in &pods {
+            node.push("t", &labels(pod), &[("main", [1, 10])], 0.0);
+        }
+    }
+    let has_data = |shard: &Rc<Shard<Sim>>| shard.log().metrics().records.get() > 0;
+    assert!(node.shards.iter().all(has_data), "some pods have moved");
+    let request = SeriesRequest {
+        start: node.ms(-60.0),
+        end: node.ms(60.0),
+        label_names: vec!["pod".to_owned()],
+        ..SeriesRequest::default()
+    };
+    let sets = node.ask("t", |q, t| async move { q.series(t, NameCharset::Utf8, request).await });
+    assert_eq!(sets.unwrap().labels_set.len(), pods.len());
+    let each: Vec<_> = pods.iter().map(|pod| (format!("pod={pod}"), vec![(0, 20.0)])).collect();
+    let mut grouped = node.time_series(|r| r.group_by = vec!["pod".to_owned()]);
+    grouped.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(grouped, each);
+    let graph = node.merged("t", node.stacks("{}")).unwrap().flamegraph.unwrap();
+    assert_eq!(graph.total, 160);
+}
+
 #[test]
 fn averages_limits_and_call_sites_of_series_are_honoured() {
     let node = Node::start();
@@ -732,7 +769,7 @@ async fn asked(rt: &Sim) -> (mesh::Responder, impl Future<Output = ()>) {
     let own = Mesh::new(ShardId(0), peers);
     let (calling, pumping, rt) = (own.clone(), own, rt.clone());
     let mut call = Box::pin(async move {
-        let _ = calling.call(ShardId(0), proto::rpc::Request::Metrics).await;
+        let _ = calling.call(ShardId(0), Request::Metrics).await;
     });
     assert!(poll_immediate(&mut call).await.is_none(), "no reply yet");
     let (taken, mut takes) = futures_channel::mpsc::unbounded();
