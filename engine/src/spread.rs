@@ -270,7 +270,7 @@ impl SpreadPolicy {
 
     /// How a service is spread, by what this shard decided.
     pub fn spread_of(&self, key: &PartitionKey) -> Spread {
-        self.spread.get(key).map_or(Spread::default(), |decided| decided.spread)
+        self.spread.get(key).map(|decided| decided.spread).unwrap_or_default()
     }
 
     /// Services whose home this is and that are spread.

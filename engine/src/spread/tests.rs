@@ -154,7 +154,7 @@ fn an_idle_shard_and_many_small_services_spread_nothing() {
 fn two_services_that_keep_both_shards_busy_stay_where_they_are() {
     let on = |shard| {
         let owned = |service: &PartitionKey| Node::new(2).owner(service) == ShardId(shard);
-        (0..).map(|i| key(&format!("s{i}"))).find(owned).unwrap()
+        (0..100).map(|i| key(&format!("s{i}"))).find(owned).unwrap()
     };
     let mut node = Node::new(2);
     node.run(120, &[(on(0), 8, 0.6), (on(1), 8, 0.6)]);

@@ -92,7 +92,7 @@ pub(crate) fn run() -> Result<String, String> {
     drop(node);
     // Another number of shards, and what was spread before.
     let node = Node::start(&world, Start { shards: 3, ..start() });
-    world.run_for(Duration::from_secs(60));
+    world.run_for(Duration::from_mins(1));
     node.recovered().ok_or("recovery never ends")??;
     check(&node, &world, &oracle, 2)?;
     let told = format!("{} pushes, the last third shared {last:?}", oracle.borrow().pushed.len());
