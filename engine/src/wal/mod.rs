@@ -31,7 +31,7 @@ mod segment;
 pub use group::{GROUP_HEADER_BYTES, GROUP_MAGIC, GroupBuffer, GroupPlace, RECORD_LENGTH_BYTES};
 pub use record::{Record, RecordError, RecordRef, RecordRoute};
 pub use replay::{
-    LogEnd, READ_BYTES, ReadRange, Replay, ReplayError, ReplayStep, Replayed, SegmentFile,
+    LogEnd, Lost, READ_BYTES, ReadRange, Replay, ReplayError, ReplayStep, Replayed, SegmentFile,
 };
 pub use segment::{SEGMENT_HEADER_BYTES, SEGMENT_MAGIC, SegmentBlock, SegmentHeader};
 

@@ -9,6 +9,8 @@
 //!                                                            before a sound group had been synced. Refused.
 //!   sound groups, LSN 1–16 │ sound group, LSN 25             a gap. Refused.
 //! ```
+//! Who accepts the loss ([`Replay::truncating`]) gets such a log's records up to the damage, and how many lay behind it.
+//!
 //! A group belongs to this log if its header bears the log's secret number and the segment's, so neither bytes of a recycled
 //! file nor bytes a client sent pass for one. At most one range is asked for at a time, one group held.
 
@@ -78,6 +80,17 @@ pub struct LogEnd {
     pub used_bytes: Vec<u64>,
     /// Segment number and offset of a last group that a crash cut, if there is one.
     pub torn: Option<(u64, u64)>,
+    /// What was given up, where the log was truncated.
+    pub lost: Option<Lost>,
+}
+
+/// What a truncated log has lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// Why it would have been refused; where its last records are.
+    pub error: ReplayError,
+    /// Records of the log from there on, as far as sound headers tell: the last group may be among what is damaged.
+    pub records_count: u64,
 }
 
 /// The decoder of one log.
@@ -92,6 +105,8 @@ pub struct Replay {
     window: Window,
     asked: Option<ReadRange>,
     state: State,
+    truncates: bool,
+    lost: Option<Lost>,
     #[cfg(feature = "planted-bugs")]
     bug: Option<crate::planted::Bug>,
 }
@@ -154,9 +169,18 @@ impl Replay {
             window: Window::default(),
             asked: None,
             state: State::Header { file: 0, after: None },
+            truncates: false,
+            lost: None,
             #[cfg(feature = "planted-bugs")]
             bug: None,
         }
+    }
+
+    /// Ends the log where it is damaged in place of refusing it, if `truncates`. Files of another version or another log are
+    /// refused all the same: they are no damage.
+    #[must_use]
+    pub fn truncating(self, truncates: bool) -> Self {
+        Self { truncates, ..self }
     }
 
     /// Plants a bug.
@@ -188,30 +212,57 @@ impl Replay {
     pub fn next(&mut self) -> Result<ReplayStep, ReplayError> {
         assert!(self.asked.is_none(), "the range asked for is supplied before the next step");
         loop {
-            let asked = match &mut self.state {
-                State::Header { file, after } => {
-                    let (file, after) = (*file, *after);
-                    self.header(file, after)?
-                }
-                State::Group(place) => {
-                    let place = *place;
-                    self.group(place)?
-                }
-                State::Records { .. } => match self.record()? {
-                    Some(record) => return Ok(ReplayStep::Record(record)),
-                    None => None,
-                },
-                State::Tail { end, at } => {
-                    let (end, at) = (*end, *at);
-                    self.tail(end, at)?
-                }
-                State::Finished(end) => return Ok(ReplayStep::Finished(end.clone())),
-            };
-            if let Some(range) = asked {
-                self.asked = Some(range);
-                return Ok(ReplayStep::NeedsData(range));
+            match self.advance() {
+                Ok(None) => {}
+                Ok(Some(step)) => return Ok(step),
+                Err(error) => self.truncate(error)?,
             }
         }
+    }
+
+    fn advance(&mut self) -> Result<Option<ReplayStep>, ReplayError> {
+        let asked = match &mut self.state {
+            State::Header { file, after } => {
+                let (file, after) = (*file, *after);
+                self.header(file, after)?
+            }
+            State::Group(place) => {
+                let place = *place;
+                self.group(place)?
+            }
+            State::Records { .. } => return Ok(self.record()?.map(ReplayStep::Record)),
+            State::Tail { end, at } => {
+                let (end, at) = (*end, *at);
+                self.tail(end, at)?
+            }
+            State::Finished(end) => return Ok(Some(ReplayStep::Finished(end.clone()))),
+        };
+        self.asked = asked;
+        Ok(asked.map(ReplayStep::NeedsData))
+    }
+
+    /// Takes damage for the end of the log, where that is wished, and looks how much is behind it.
+    fn truncate(&mut self, error: ReplayError) -> Result<(), ReplayError> {
+        let is_damage = match error {
+            ReplayError::MissingSegment { .. }
+            | ReplayError::Gap { .. }
+            | ReplayError::Damaged { .. }
+            | ReplayError::Malformed { .. } => true,
+            ReplayError::Version { .. }
+            | ReplayError::Foreign { .. }
+            | ReplayError::Shrunk { .. } => false,
+        };
+        if !self.truncates || !is_damage {
+            return Err(error);
+        }
+        assert!(self.lost.is_none(), "behind the damage nothing is refused");
+        let (segment, offset) = error.place();
+        let file = self.files.iter().position(|file| file.number >= segment);
+        let end =
+            Place { file: file.expect("damage is in a file, or one behind is missing"), offset };
+        self.lost = Some(Lost { error, records_count: 0 });
+        self.end_at(end);
+        Ok(())
     }
 
     /// Looks at the first block of a file: the log goes on in it, or has ended before it.
@@ -323,7 +374,12 @@ impl Replay {
 
     fn end_at(&mut self, end: Place) {
         self.state = if self.files.is_empty() {
-            State::Finished(LogEnd { records_count: 0, used_bytes: Vec::new(), torn: None })
+            State::Finished(LogEnd {
+                records_count: 0,
+                used_bytes: Vec::new(),
+                torn: None,
+                lost: None,
+            })
         } else {
             for used in &mut self.used_bytes[end.file..] {
                 *used = 0;
@@ -383,6 +439,10 @@ impl Replay {
                 continue;
             }
             let place = Place { file: at.file, offset: at.offset + (i * BLOCK_BYTES) as u64 };
+            if self.lost.is_some() {
+                self.count_lost(place, block);
+                continue;
+            }
             self.used_bytes[at.file] = place.offset + block.len() as u64;
             if place != end {
                 self.check_behind(end, place, block)?;
@@ -411,12 +471,34 @@ impl Replay {
         }
     }
 
+    /// Counts up to the last record of a sound group behind the damage.
+    fn count_lost(&mut self, place: Place, block: &[u8]) {
+        let behind = match SegmentHeader::decode(block) {
+            SegmentBlock::Header(header) if place.offset == 0 => {
+                let is_own = self.check_identity(self.files[place.file].number, &header).is_ok();
+                if is_own {
+                    self.log_id = Some(header.log_id);
+                }
+                is_own.then_some(header.first_lsn)
+            }
+            // Without the log's secret number a client's bytes might be counted.
+            _ if self.log_id.is_none() => None,
+            _ => self
+                .own_group(place, block)
+                .map(|header| header.place.first_lsn.saturating_add(header.records_count.into())),
+        };
+        let lost = self.lost.as_mut().expect("it is counted behind damage");
+        let records_count = behind.unwrap_or(0).saturating_sub(self.next_lsn);
+        lost.records_count = lost.records_count.max(records_count);
+    }
+
     fn finish(&mut self, end: Place) {
         let torn = self.used_bytes[end.file] > end.offset;
         self.state = State::Finished(LogEnd {
             records_count: self.next_lsn - 1,
             used_bytes: std::mem::take(&mut self.used_bytes),
             torn: torn.then(|| (self.files[end.file].number, end.offset)),
+            lost: self.lost.take(),
         });
     }
 

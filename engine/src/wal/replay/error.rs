@@ -105,14 +105,19 @@ pub enum ReplayError {
 impl ReplayError {
     /// Number of the segment at fault.
     pub fn segment(&self) -> u64 {
+        self.place().0
+    }
+
+    /// Segment number and offset from which on the log cannot be read.
+    pub fn place(&self) -> (u64, u64) {
         match self {
-            Self::MissingSegment { expected, .. } => *expected,
-            Self::Version { segment, .. }
-            | Self::Foreign { segment, .. }
-            | Self::Gap { segment, .. }
-            | Self::Damaged { segment, .. }
-            | Self::Malformed { segment, .. }
-            | Self::Shrunk { segment, .. } => *segment,
+            Self::MissingSegment { expected, .. } => (*expected, 0),
+            Self::Foreign { segment, .. } => (*segment, 0),
+            Self::Version { segment, offset, .. }
+            | Self::Gap { segment, offset, .. }
+            | Self::Damaged { segment, offset, .. }
+            | Self::Malformed { segment, offset, .. }
+            | Self::Shrunk { segment, offset, .. } => (*segment, *offset),
         }
     }
 }

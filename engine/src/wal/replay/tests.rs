@@ -106,10 +106,17 @@ impl LogImage {
     }
 
     fn replay(&self) -> (Vec<Replayed>, Result<LogEnd, ReplayError>) {
+        self.replay_as(|replay| replay)
+    }
+
+    fn replay_as(
+        &self,
+        how: impl Fn(Replay) -> Replay,
+    ) -> (Vec<Replayed>, Result<LogEnd, ReplayError>) {
         let files = self.files.iter().zip(1..);
         let files: Vec<SegmentFile> =
             files.map(|(bytes, number)| SegmentFile { number, len: bytes.len() as u64 }).collect();
-        let mut replay = Replay::new(RUN, SHARD, files);
+        let mut replay = how(Replay::new(RUN, SHARD, files));
         let mut records = Vec::new();
         let asked_bytes_max: usize = self.files.iter().map(Vec::len).sum::<usize>() * 4 + 1;
         let mut asked_bytes = 0;
@@ -272,6 +279,54 @@ fn a_damaged_header_with_groups_behind_is_refused() {
         let error = log.lsns().1.unwrap_err();
         assert!(matches!(error, ReplayError::Damaged { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_truncated_log_yields_what_is_before_the_damage_and_counts_what_is_behind() {
+    let (whole, groups) = LogImage::sample();
+    let firsts = [1, 3, 10, 11, 14, 16, 17, 18, 20, 21];
+    for (i, (file, start, _)) in groups[..groups.len() - 1].iter().enumerate() {
+        for at in [0, 5, 30, 70] {
+            let mut log = whole.clone();
+            log.files[*file][start + at] ^= 0x40;
+            let refused = log.lsns().1.unwrap_err();
+            let (records, end) = log.replay_as(|replay| replay.truncating(true));
+            let lsns: Vec<_> = records.iter().map(|record| record.lsn).collect();
+            assert_eq!(lsns, (1..firsts[i]).collect::<Vec<_>>());
+            let end = end.unwrap();
+            let lost = Lost { error: refused, records_count: 24 - firsts[i] };
+            assert_eq!((end.records_count, end.torn, end.lost), (firsts[i] - 1, None, Some(lost)));
+            // Cut off there, it is a log that ends.
+            for (bytes, used) in log.files.iter_mut().zip(&end.used_bytes) {
+                bytes.truncate(*used as usize);
+            }
+            let (again, end) = log.lsns();
+            assert_eq!((again, end.unwrap().lost), (lsns, None));
+        }
+    }
+    // The log's secret number is told by the headers that are left.
+    let mut headless = whole.clone();
+    headless.files[0][20] ^= 1;
+    let (records, end) = headless.replay_as(|replay| replay.truncating(true));
+    let lost = end.unwrap().lost.unwrap();
+    assert_eq!((records.len(), lost.records_count), (0, 23));
+}
+
+#[test]
+fn what_is_no_damage_is_not_truncated() {
+    let (log, _) = LogImage::sample();
+    let end = log.replay_as(|replay| replay.truncating(true)).1;
+    assert_eq!(end, log.lsns().1, "a sound log is what it was");
+    let mut swapped = log.clone();
+    swapped.files.swap(0, 1);
+    let error = swapped.replay_as(|replay| replay.truncating(true)).1.unwrap_err();
+    assert!(matches!(error, ReplayError::Foreign { .. }), "{error}");
+    let mut newer = log;
+    newer.files[0][8] = 2;
+    let crc = crc32c::crc32c(&newer.files[0][..64]);
+    newer.files[0][64..68].copy_from_slice(&crc.to_le_bytes());
+    let error = newer.replay_as(|replay| replay.truncating(true)).1.unwrap_err();
+    assert!(matches!(error, ReplayError::Version { .. }), "{error}");
 }
 
 #[test]
