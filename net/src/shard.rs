@@ -167,9 +167,9 @@ impl<R: Runtime> Shard<R> {
         ended.set(true);
         self.budget.expect(0);
         let recovered = outcome?;
-        let recovery::Recovered { logs, records, torn } = recovered;
+        let recovery::Recovered { logs, records, torn, lost } = recovered;
         if logs > 0 {
-            tracing::info!(shard = self.mesh.own().0, logs, records, torn, "recovered");
+            tracing::info!(shard = self.mesh.own().0, logs, records, torn, lost, "recovered");
         }
         self.readiness.set_recovered(self.mesh.own());
         Ok(())

@@ -365,6 +365,13 @@ pub static FLAGS: &[Flag] = &[
         "When a push is acknowledged: fsync, when it is synced to disk; memory, before that, so that a crash may lose it."
     ),
     flag!(
+        "wal.repair" @ "wal.repair",
+        Text,
+        "none",
+        wal_repair = word,
+        "What to do with a write-ahead log that is damaged in its middle: none, refuse the start; truncate, go on with what is before the damage and lose what is behind it. The log line tells how many records that are."
+    ),
+    flag!(
         "wal.segment-bytes" @ "wal.segment_bytes",
         Size,
         "64MiB",

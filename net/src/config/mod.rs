@@ -55,6 +55,8 @@ pub struct Config {
     pub storage_backend: String,
     /// The write-ahead log.
     pub wal: wal::Settings,
+    /// What becomes of damaged logs of earlier runs.
+    pub wal_repair: wal::recovery::Repair,
     /// Limit of what is accounted, bytes; 0: a share of the machine's or container's memory.
     pub memory_limit_bytes: u64,
     /// The process's own log lines.
@@ -157,6 +159,7 @@ impl Default for Config {
             multitenancy_enabled: false,
             storage_backend: "filesystem".to_owned(),
             wal: wal::Settings::default(),
+            wal_repair: wal::recovery::Repair::None,
             memory_limit_bytes: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
             limits: Limits::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::flags::Kind;
 use super::{LogFormat, LogLevel, RuntimeKind};
 use crate::wal::Ack;
+use crate::wal::recovery::Repair;
 
 /// As Go's `strconv.ParseBool`.
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -158,6 +159,11 @@ impl Words for LogLevel {
 impl Words for RuntimeKind {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("uring", Self::Uring), ("portable", Self::Portable)];
+}
+
+impl Words for Repair {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Self::None), ("truncate", Self::Truncate)];
 }
 
 impl Words for Ack {

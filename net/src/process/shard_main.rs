@@ -101,8 +101,9 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
     }
     let (recovered_in, recovered) = oneshot::channel();
     let recovering = Rc::clone(&shard);
+    let repair = config.wal_repair;
     rt.spawn(Class::Background, async move {
-        let share = Share::new(id, shards_count, run.0);
+        let share = Share::new(id, shards_count, run.0).repairing(repair);
         let _ = recovered_in.send(recovering.recover(share).await); // nobody waits once the shard drains
     });
     let mut drain = seed.drain;

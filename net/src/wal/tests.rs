@@ -13,7 +13,7 @@ use engine::wal::{Record, RecordRef};
 use proto::rpc::append::{ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure};
 
-use super::recovery::{Owners, Progress, Recovered, RecoveryError, Share, recover};
+use super::recovery::{Owners, Progress, Recovered, RecoveryError, Repair, Share, recover};
 use super::{Ack, IN_DOUBT, Log, Pending, SEGMENT_BYTES_MIN, Settings};
 use crate::runtime::sim::{DiskFaults, NodeId, Sim, World};
 use crate::runtime::{Class, Clock, Disk, Spawn};
@@ -86,6 +86,18 @@ fn recovered(
         .collect();
     let seqs = collected.0.borrow().iter().map(|(_, record)| record.seq).collect();
     (seqs, results, collected)
+}
+
+/// What one shard alone recovers.
+fn recovered_as(world: &World, share: Share) -> (Vec<u64>, Result<Recovered, RecoveryError>) {
+    let rt = world.shard(NODE, 0);
+    let shard = rt.clone();
+    let recovery = async move {
+        let collected = Collected::default();
+        let result = recover(&rt, share, &collected, &Progress::default()).await;
+        (collected.0.into_inner().iter().map(|(_, record)| record.seq).collect(), result)
+    };
+    world.complete(&shard, recovery).expect("recovery ends")
 }
 
 /// Runs `act` with a new log of shard 0.
@@ -337,9 +349,18 @@ fn damage_in_the_middle_is_refused_with_file_offset_and_expectation() {
     let error = results[0].as_ref().unwrap_err().to_string();
     let expected = format!(
         "{file} is damaged: segment 1, offset 12288: expected a sound group with lsn 3; it is damaged, \
-         for the log goes on with lsn 4 at segment 1, offset 16384"
+         for the log goes on with lsn 4 at segment 1, offset 16384. Start with -wal.repair=truncate to go on with what is before \
+         the damage and lose what is behind it"
     );
     assert_eq!(error, expected);
+    // Who accepts the loss goes on, and needs to say so once only.
+    let share = Share::new(ShardId(0), 1, u128::MAX).repairing(Repair::Truncate);
+    let (seqs, recovery) = recovered_as(&world, share);
+    assert_eq!(seqs, [1, 2]);
+    let want = Recovered { logs: 1, records: 2, torn: 0, lost: 6 };
+    assert_eq!(recovery.unwrap(), want);
+    let (seqs, results, _) = recovered(&world, 1);
+    assert_eq!((seqs, results[0].as_ref().unwrap().lost), (vec![1, 2], 0));
 }
 
 #[test]
