@@ -9,7 +9,7 @@
 //!   where they were received, until the owner answers (`component::distributor`), and bounded again in the owner's queue.
 //! - Replays: recovery has one batch under way to each owner. A credit of their own keeps them from ever being refused, for a
 //!   refused replay would end the process, and clients push while recovery runs.
-//! - Rates, selects, spreads, metrics: a few for each push, question and scrape under way; credits of their own, so that a node full of
+//! - Rates, selects, spreads, flushes, metrics: a few for each push, question, flush and scrape under way; credits of their own, so that a node full of
 //!   pushes still answers.
 //!
 //! A caller that goes away frees nothing here: the request is with the other shard all the same, and its credit comes back
@@ -53,13 +53,15 @@ enum Kind {
     Rate,
     Select,
     Spread,
+    Flush,
     Metrics,
 }
 
 const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
 
 /// How kinds are called in metrics, in their order.
-const KIND_NAMES: [&str; KINDS_COUNT] = ["append", "replay", "rate", "select", "spread", "metrics"];
+const KIND_NAMES: [&str; KINDS_COUNT] =
+    ["append", "replay", "rate", "select", "spread", "flush", "metrics"];
 
 impl Kind {
     fn of(request: &Request) -> Self {
@@ -69,6 +71,7 @@ impl Kind {
             Request::Rate(_) => Self::Rate,
             Request::Select(_) => Self::Select,
             Request::Spread(_) => Self::Spread,
+            Request::Flush => Self::Flush,
             Request::Metrics => Self::Metrics,
         }
     }

@@ -25,6 +25,7 @@ struct ShardRecovery {
     total_bytes: AtomicU64,
     done_bytes: AtomicU64,
     done: AtomicBool,
+    listed: AtomicBool,
 }
 
 impl Readiness {
@@ -44,6 +45,16 @@ impl Readiness {
     /// Bytes of logs that all shards have read so far.
     pub fn done_bytes(&self) -> u64 {
         self.0.shards.iter().map(|shard| shard.done_bytes.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A shard has listed the blocks of earlier runs and opened its own.
+    pub fn set_blocks_listed(&self, shard: ShardId) {
+        self.0.shards[shard.0 as usize].listed.store(true, Ordering::Release);
+    }
+
+    /// Whether every shard has: from then on new blocks may be published, and logs be read.
+    pub fn blocks_are_listed(&self) -> bool {
+        self.0.shards.iter().all(|shard| shard.listed.load(Ordering::Acquire))
     }
 
     /// A shard has put its whole share back.

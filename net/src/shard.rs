@@ -11,11 +11,12 @@ use std::time::Duration;
 use engine::hash::HashSecret;
 use engine::head::{HeadOptions, Heads};
 use engine::profile::Step;
-use engine::query::Select;
+use engine::query::{Progress as SelectProgress, Select};
 use engine::spread::SpreadOptions;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
+use crate::blocks::{self, BlockFiles, Blocks, Cutter};
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::{Distributor, DistributorSettings};
 use crate::component::ingester::{IngestQueue, Ingester};
@@ -47,6 +48,9 @@ const LOG_GROWTH: u64 = 4;
 /// Bytes of logs that tell what the rest comes to.
 const LOG_GROWTH_KNOWN_BYTES: u64 = 8 << 20;
 
+/// How often a shard looks whether all have listed their blocks.
+const LISTED_INTERVAL: Duration = Duration::from_millis(5);
+
 /// What a shard is started with.
 #[derive(Debug)]
 pub struct ShardSettings {
@@ -62,8 +66,22 @@ pub struct ShardSettings {
     pub origin: u128,
     /// How long profiles would wait at the node's ingesters.
     pub pressure: Pressure,
+    /// When heads are cut.
+    pub cuts: blocks::Settings,
     /// How far the shards' recovery is; reads wait for it.
     pub readiness: Readiness,
+}
+
+/// Why a shard could not take up what earlier runs left.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Blocks could not be listed.
+    #[error("opening blocks: {0}")]
+    Blocks(#[from] blocks::OpenError),
+    /// Logs could not be put back.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
 }
 
 /// A started shard.
@@ -78,6 +96,8 @@ pub struct Shard<R: Runtime> {
     spreads: Rc<Spreads>,
     counters: Rc<WriteCounters>,
     heads: Rc<RefCell<Heads>>,
+    blocks: Rc<Blocks>,
+    cutter: Rc<Cutter<R>>,
     secret: HashSecret,
     log: Log<R>,
     selects: Cell<usize>,
@@ -102,10 +122,20 @@ impl<R: Runtime> Shard<R> {
         settings: ShardSettings,
         log: Log<R>,
     ) -> Rc<Self> {
-        let ShardSettings { limits, budget, heads, spread, origin, pressure, readiness } = settings;
+        let ShardSettings { limits, budget, heads, spread, origin, pressure, cuts, readiness } =
+            settings;
         let counters = Rc::new(WriteCounters::default());
         let secret = HashSecret::from_words(|| rt.next_u64());
         let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
+        let blocks = Rc::new(Blocks::default());
+        let cutter = Cutter::start(
+            rt.clone(),
+            cuts,
+            Rc::clone(&heads),
+            Rc::clone(&blocks),
+            budget.clone(),
+            readiness.clone(),
+        );
         let spreads = Spreads::start(&rt, &mesh, spread);
         let shard = Rc::new(Self {
             distributor: Distributor::new(
@@ -129,6 +159,7 @@ impl<R: Runtime> Shard<R> {
                     pressure: Rc::new(pressure.of_shard(mesh.own())),
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),
+                    blocks: Rc::clone(&blocks),
                     log: log.clone(),
                     spreads: Rc::clone(&spreads),
                 },
@@ -145,6 +176,8 @@ impl<R: Runtime> Shard<R> {
             readiness,
             counters,
             heads,
+            blocks,
+            cutter,
             log,
         });
         let serving = Rc::clone(&shard);
@@ -158,8 +191,14 @@ impl<R: Runtime> Shard<R> {
         shard
     }
 
-    /// Puts this shard's share of the logs of earlier runs back. Reads are served when every shard has.
-    pub async fn recover(&self, share: Share) -> Result<(), RecoveryError> {
+    /// Opens this shard's blocks, and puts its share of the logs of earlier runs back. Reads are served when every shard has.
+    pub async fn recover(&self, share: Share) -> Result<(), StartError> {
+        let own = self.mesh.own();
+        self.blocks.open(&self.rt, own, self.mesh.shards_count()).await?;
+        self.readiness.set_blocks_listed(own);
+        while !self.readiness.blocks_are_listed() {
+            self.rt.sleep(LISTED_INTERVAL).await;
+        }
         let progress = Rc::new(Progress::default());
         let ended = Rc::new(Cell::new(false));
         self.tell_progress(Rc::clone(&progress), Rc::clone(&ended));
@@ -171,7 +210,7 @@ impl<R: Runtime> Shard<R> {
         if logs > 0 {
             tracing::info!(shard = self.mesh.own().0, logs, records, torn, lost, "recovered");
         }
-        self.readiness.set_recovered(self.mesh.own());
+        self.readiness.set_recovered(own);
         Ok(())
     }
 
@@ -212,6 +251,16 @@ impl<R: Runtime> Shard<R> {
         &self.log
     }
 
+    /// This shard's blocks.
+    pub fn blocks(&self) -> &Rc<Blocks> {
+        &self.blocks
+    }
+
+    /// This shard's cutter.
+    pub fn cutter(&self) -> &Rc<Cutter<R>> {
+        &self.cutter
+    }
+
     /// This shard's end of the mesh.
     pub fn mesh(&self) -> &Mesh {
         &self.mesh
@@ -228,6 +277,7 @@ impl<R: Runtime> Shard<R> {
             Request::Spread(request) => {
                 responder.reply(Reply::Spread(self.spreads.serve(request)));
             }
+            Request::Flush => self.cutter.flush(responder),
             Request::Metrics => {
                 let shard = Rc::clone(self);
                 self.rt.spawn(Class::Rpc, async move {
@@ -239,7 +289,8 @@ impl<R: Runtime> Shard<R> {
 
     fn select(self: &Rc<Self>, request: SelectRequest, responder: Responder) {
         let running = self.selects.get();
-        let admitted = self.readiness.admit_read().and_then(|()| {
+        let admitted = self.readiness.admit_read();
+        let admitted = admitted.and_then(|()| self.blocks.admit_read(&request)).and_then(|()| {
             if running < SELECTS_MAX {
                 return Ok(());
             }
@@ -273,14 +324,44 @@ impl<R: Runtime> Shard<R> {
             Ok(select) => select,
             Err(failure) => return SelectReply::Failed(failure),
         };
+        // In one step, as the cutter's swap: each profile is in a head that is seen or in a block that is.
+        select.pin(&self.heads.borrow());
+        select.read_blocks(self.blocks.list());
+        let mut files = BlockFiles::new(self.rt.clone());
+        let reply = self.step_select(&mut select, &mut files, responder).await;
+        files.close().await;
+        reply
+    }
+
+    async fn step_select(
+        &self,
+        select: &mut Select,
+        files: &mut BlockFiles<R>,
+        responder: &Responder,
+    ) -> SelectReply {
         let mut held = self.budget.hold_as(Kind::Queries, 0);
         while !responder.is_abandoned() {
-            let reply = select.step(&self.heads.borrow());
-            if let Some(reply) = reply {
-                return reply;
-            }
-            if let Err(failure) = held.admit_to(select.bytes_held() as u64) {
+            let progress = select.advance(&self.heads.borrow());
+            let read_bytes = match &progress {
+                SelectProgress::NeedsData { ranges, .. } => ranges.iter().map(|r| r.bytes).sum(),
+                _ => 0,
+            };
+            if let Err(failure) = held.admit_to(select.bytes_held() as u64 + read_bytes) {
                 return SelectReply::Failed(failure);
+            }
+            match progress {
+                SelectProgress::More => {}
+                SelectProgress::NeedsData { block, ranges } => {
+                    match files.read(&block, &ranges).await {
+                        Ok(bytes) => select.provide(bytes),
+                        Err(message) => {
+                            let code = Code::Internal;
+                            let failure = Failure { code, reason: "block_unreadable", message };
+                            return SelectReply::Failed(failure);
+                        }
+                    }
+                }
+                SelectProgress::Reply(reply) => return reply,
             }
             self.rt.yield_if_needed().await;
         }
@@ -295,6 +376,9 @@ impl<R: Runtime> Shard<R> {
     async fn seal_aged(&self) {
         loop {
             self.rt.sleep(SEAL_INTERVAL).await;
+            if self.readiness.recovered().is_ok() {
+                self.blocks.forget_published();
+            }
             let now_ms = self.rt.unix_ms();
             loop {
                 let step = self.heads.borrow_mut().seal_aged(now_ms);
@@ -313,6 +397,7 @@ impl<R: Runtime> Shard<R> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
         samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms(), self.rt.now_ns()));
+        samples.extend(self.blocks.metrics().samples(shard));
         samples.extend(self.budget.samples());
         samples.extend(self.mesh.samples());
         samples.extend(self.readiness.samples(self.mesh.own()));

@@ -66,6 +66,11 @@ impl Budget {
         self.pool.limit_bytes()
     }
 
+    /// Shards that share it.
+    pub fn shards_count(&self) -> u16 {
+        self.pool.shards_count()
+    }
+
     /// Bytes accounted by all shards.
     pub fn accounted_bytes(&self) -> u64 {
         self.pool.accounted_bytes()
@@ -97,6 +102,8 @@ impl Budget {
 /// What holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Blocks being encoded and written.
+    Cuts,
     /// The newest data of all partitions.
     Heads,
     /// Bodies, messages between shards, uploads being converted, replies not sent yet.
@@ -115,7 +122,8 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, by name.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::Cuts,
         Self::Heads,
         Self::InFlight,
         Self::Log,
@@ -128,6 +136,7 @@ impl Kind {
     /// Value of the label `what` in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Cuts => "cuts",
             Self::Heads => "heads",
             Self::InFlight => "in_flight",
             Self::Log => "log",

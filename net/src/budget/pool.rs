@@ -59,6 +59,10 @@ impl Pool {
         self.limit_bytes
     }
 
+    pub(super) fn shards_count(&self) -> u16 {
+        self.accounted_bytes.len() as u16
+    }
+
     /// How much a lease grows and shrinks by, where it can.
     pub(super) fn slice_bytes(&self) -> u64 {
         self.slice_bytes

@@ -29,6 +29,7 @@ use futures_util::StreamExt;
 use proto::rpc::append::{AppendReply, AppendRequest, RateRequest, ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure, Reply, Request};
 
+use crate::blocks::Blocks;
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
 use crate::component::spread::Spreads;
@@ -72,6 +73,8 @@ pub struct Ingester<R: Runtime> {
     pub counters: Rc<WriteCounters>,
     /// Heads of the shard.
     pub heads: Rc<RefCell<Heads>>,
+    /// Blocks of the shard.
+    pub blocks: Rc<Blocks>,
     /// Log of the shard.
     pub log: Log<R>,
     /// Which services are hot.
@@ -364,6 +367,9 @@ impl<R: Runtime> Ingester<R> {
     async fn replay_one(&self, worker: &mut Worker, bytes: &Bytes) -> Result<(), String> {
         let record = Record::decode(bytes).map_err(|error| error.to_string())?;
         let Record { partition, origin, seq, admission, profile, receive_time_ms } = record;
+        if self.blocks.is_published(&partition, Identity { origin, seq }) {
+            return Ok(());
+        }
         let identity = || {
             let (tenant, service) = (&partition.tenant, &partition.service_name);
             format!("record {seq} of origin {origin:032x} (tenant {tenant}, service {service})")

@@ -155,6 +155,13 @@ pub static FLAGS: &[Flag] = &[
          container's memory limit, or of the machine's memory where there is none."
     ),
     flag!(
+        "pyroscopedb.max-block-duration" | "phlaredb.max-block-duration" @ "pyroscopedb.max_block_duration" | "phlaredb.max_block_duration",
+        Duration,
+        "1h",
+        cuts.max_block_duration = duration,
+        "Age at which the newest data of a tenant is written to a block."
+    ),
+    flag!(
         "querier.max-flamegraph-nodes-default" @ "limits.max_flamegraph_nodes_default",
         Int,
         "8192",

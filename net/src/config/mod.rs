@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use engine::limits::Limits;
 
-use crate::wal;
+use crate::{blocks, wal};
 
 pub use accepted::{ACCEPTED, Accepted};
 pub use docs::reference_page;
@@ -57,6 +57,8 @@ pub struct Config {
     pub wal: wal::Settings,
     /// What becomes of damaged logs of earlier runs.
     pub wal_repair: wal::recovery::Repair,
+    /// When heads are cut.
+    pub cuts: blocks::Settings,
     /// Limit of what is accounted, bytes; 0: a share of the machine's or container's memory.
     pub memory_limit_bytes: u64,
     /// The process's own log lines.
@@ -160,6 +162,7 @@ impl Default for Config {
             storage_backend: "filesystem".to_owned(),
             wal: wal::Settings::default(),
             wal_repair: wal::recovery::Repair::None,
+            cuts: blocks::Settings::default(),
             memory_limit_bytes: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
             limits: Limits::default(),

@@ -37,6 +37,8 @@ pub trait Api: 'static {
     fn reads(&self) -> &Self::Reads;
     /// Whether the shard serves reads; the error is what `/ready` tells.
     fn readiness(&self) -> Result<(), String>;
+    /// Puts everything that was acknowledged so far into blocks, on all shards.
+    fn flush(&self) -> impl Future<Output = Result<(), Failure>>;
     /// The process's metrics in Prometheus' text format.
     fn metrics(&self) -> impl Future<Output = String>;
 }

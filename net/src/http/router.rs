@@ -29,6 +29,8 @@ pub(super) enum Route {
     LabelValuesLegacy,
     /// Whether reads are served.
     Ready,
+    /// Everything into blocks.
+    Flush,
     /// Metrics.
     Metrics,
     /// Version.
@@ -53,6 +55,7 @@ impl Route {
             "/pyroscope/render-diff" => Self::RenderDiff,
             "/pyroscope/label-values" => Self::LabelValuesLegacy,
             "/ready" => Self::Ready,
+            "/flush" => Self::Flush,
             "/metrics" => Self::Metrics,
             "/api/v1/status/buildinfo" => Self::BuildInfo,
             "/api/v1/status/config" => Self::Config,
@@ -65,7 +68,10 @@ impl Route {
     }
 
     fn is_called_by_post(self) -> bool {
-        matches!(self, Self::Procedure(_) | Self::Ingest | Self::HealthCheck | Self::HealthWatch)
+        matches!(
+            self,
+            Self::Procedure(_) | Self::Ingest | Self::Flush | Self::HealthCheck | Self::HealthWatch
+        )
     }
 
     /// Name in metrics.
@@ -77,6 +83,7 @@ impl Route {
             Self::RenderDiff => "/pyroscope/render-diff",
             Self::LabelValuesLegacy => "/pyroscope/label-values",
             Self::Ready => "/ready",
+            Self::Flush => "/flush",
             Self::Metrics => "/metrics",
             Self::BuildInfo => "/api/v1/status/buildinfo",
             Self::Config => "/api/v1/status/config",
@@ -158,6 +165,7 @@ where
             render::answer(server, route, request).await
         }
         Route::Ready => status::ready(server),
+        Route::Flush => status::flush(server).await,
         Route::Metrics => status::metrics(server, request.headers()).await,
         Route::BuildInfo => status::build_info(),
         Route::Config => status::config(&server.config.config_pages.in_force),
@@ -183,12 +191,19 @@ mod tests {
 
     #[test]
     fn a_route_is_found_under_the_name_it_is_counted_by() {
-        for path in ["/ingest", "/pyroscope/render", "/pyroscope/render-diff", "/ready", "/metrics"]
-        {
+        for path in [
+            "/ingest",
+            "/pyroscope/render",
+            "/pyroscope/render-diff",
+            "/ready",
+            "/flush",
+            "/metrics",
+        ] {
             assert_eq!(Route::of_path(path).unwrap().name(), path);
         }
         assert_eq!(Route::of_path("/pyroscope/ingest"), Some(Route::Ingest));
-        for unknown in ["/", "", "/flush", "/render", "/ingest/", "/querier.v1.QuerierService/Nope"]
+        for unknown in
+            ["/", "", "/flush/", "/render", "/ingest/", "/querier.v1.QuerierService/Nope"]
         {
             assert_eq!(Route::of_path(unknown), None, "{unknown}");
         }

@@ -10,8 +10,9 @@ use engine::head::HeadOptions;
 use engine::route::ShardId;
 use engine::spread::SpreadOptions;
 use futures_channel::oneshot;
-use futures_util::future::{Either, FusedFuture as _, select};
+use futures_util::future::{Either, FusedFuture as _, join_all, select};
 use futures_util::{FutureExt as _, StreamExt as _};
+use proto::rpc::{Failure, Reply, Request};
 use ulid::Ulid;
 
 use super::{Event, ShardSeed};
@@ -65,6 +66,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         heads: HeadOptions::default(),
         spread: SpreadOptions::default(),
         origin: origin_of(run, id),
+        cuts: config.cuts,
         pressure: seed.pressure.clone(),
         readiness: readiness.clone(),
     };
@@ -239,6 +241,15 @@ impl<R: HostRuntime> Api for ShardApi<R> {
 
     fn readiness(&self) -> Result<(), String> {
         self.readiness.check()
+    }
+
+    async fn flush(&self) -> Result<(), Failure> {
+        let mesh = self.shard.mesh();
+        let flushed = join_all(mesh.shards().map(|shard| mesh.call(shard, Request::Flush))).await;
+        flushed.into_iter().try_for_each(|reply| match reply? {
+            Reply::Flush(flushed) => flushed,
+            other => unreachable!("a flush is answered as one, not by {other:?}"),
+        })
     }
 
     async fn metrics(&self) -> String {

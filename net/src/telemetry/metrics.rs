@@ -80,6 +80,22 @@ pub static METRICS: &[Metric] = &[
         "When the process started, Unix time."),
     metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
         "Bytes accounted against the memory limit, by what holds them."),
+    metric!(Gauge "pyrite_blocks" { "shard" }
+        "Blocks of the shard that reads see."),
+    metric!(Gauge "pyrite_blocks_bytes" { "shard" }
+        "Bytes of their files."),
+    metric!(Gauge "pyrite_blocks_damaged" { "shard" }
+        "Directories of blocks that cannot be read; reads of their tenants are refused."),
+    metric!(Counter "pyrite_cut_bytes_total" { "shard" }
+        "Bytes of blocks written by cuts."),
+    metric!(Counter "pyrite_cut_failures_total" { "shard" }
+        "Cuts that failed; their heads stay in memory and in the log, and are cut again."),
+    metric!(Counter "pyrite_cut_profiles_total" { "shard" }
+        "Profiles that cuts put into blocks."),
+    metric!(Counter "pyrite_cut_seconds_total" { "shard" }
+        "Time from freezing heads to swapping them for their block."),
+    metric!(Counter "pyrite_cuts_total" { "shard", "trigger" }
+        "Cuts that ended well, by what asked for them: age, flush, memory, size."),
     metric!(Gauge "pyrite_disk_operations" { "shard" }
         "Operations on files that wait for the shard's disk thread or run there; the portable runtime only."),
     metric!(Counter "pyrite_http_connections_refused_total" {}
@@ -108,6 +124,8 @@ pub static METRICS: &[Metric] = &[
         "Time that the shard's ingester spent on profiles it stored, by stage: intake (inflate, decode, check), log (waiting for room), head. The turns of other tasks count."),
     metric!(Counter "pyrite_log_lines_dropped_total" {}
         "Log lines dropped because stderr did not take them fast enough."),
+    metric!(Gauge "pyrite_longest_cut_seconds" { "shard" }
+        "The longest cut since the shard's start."),
     metric!(Gauge "pyrite_longest_poll_seconds" { "shard", "class" }
         "The longest time a task of the class held the shard since its start."),
     metric!(Gauge "pyrite_memory_leased_bytes" { "shard" }

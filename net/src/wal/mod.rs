@@ -28,7 +28,6 @@ mod pending;
 mod prepare;
 pub mod recovery;
 mod room;
-mod signal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -44,8 +43,8 @@ use proto::rpc::{Code, Failure};
 use self::commit::Segment;
 use self::pending::Outcome;
 use self::room::{Place, Room, Waiting};
-use self::signal::Signal;
 use crate::runtime::{Class, DISK_ALIGN, Runtime};
+use crate::signal::Signal;
 
 pub use self::directory::ROOT;
 pub use self::metrics::Metrics;

@@ -93,6 +93,10 @@ impl Api for FakeApi {
         self.not_ready.borrow().clone().map_or(Ok(()), Err)
     }
 
+    async fn flush(&self) -> Result<(), Failure> {
+        self.note("flush", &[], &()).await
+    }
+
     async fn metrics(&self) -> String {
         "# TYPE x counter\nx 1\n".to_owned()
     }

@@ -58,7 +58,7 @@ fn unknown_paths_are_404() {
     let world = World::new();
     for (method, path) in [
         ("GET", "/"),
-        ("POST", "/flush"),
+        ("POST", "/flush/"),
         ("GET", "/render"),
         ("POST", "/querier.v1.QuerierService/Nope"),
         ("POST", "/push.v1.PusherService/Push/"),
@@ -151,4 +151,21 @@ fn all_routes_are_below_the_prefix() {
     let series = "/querier.v1.QuerierService/Series";
     let call = |path: &str| world.http1(json_call(path, &b"{}"[..])).status.as_u16();
     assert_eq!((call(&format!("/profiles{series}")), call(series)), (200, 404));
+}
+
+#[test]
+fn a_flush_is_answered_when_it_is_done_or_says_why_it_is_not() {
+    let world = World::new();
+    let flush = |method| world.http1(request(method, "/flush", &[], ""));
+    let answer = flush("POST");
+    assert_eq!((answer.status.as_u16(), answer.text()), (204, ""));
+    assert_eq!(flush("GET").status.as_u16(), 405);
+    *world.api().failure.borrow_mut() = Some(proto::rpc::Failure {
+        code: proto::rpc::Code::Internal,
+        reason: "",
+        message: "flushing tenant t: no space left on device".to_owned(),
+    });
+    let answer = flush("POST");
+    assert_eq!(answer.status.as_u16(), 500);
+    assert!(answer.text().contains("no space left on device"), "{}", answer.text());
 }

@@ -86,6 +86,11 @@ impl Node {
                 origin: new_ulid(&rt, unix_ms),
                 spread: start.spread,
                 pressure: pressure.clone(),
+                // Cuts come when they are asked for.
+                cuts: net::blocks::Settings {
+                    max_block_duration: Duration::MAX,
+                    head_bytes_max: usize::MAX,
+                },
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(id, peers.clone());

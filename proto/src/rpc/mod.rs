@@ -24,6 +24,8 @@ pub enum Request {
     Select(SelectRequest),
     /// What a service costs this shard, and how to spread it.
     Spread(SpreadRequest),
+    /// Put everything taken so far into blocks.
+    Flush,
     /// This shard's metrics, as samples of the text exposition.
     Metrics,
 }
@@ -41,6 +43,8 @@ pub enum Reply {
     Select(SelectReply),
     /// To [`Request::Spread`].
     Spread(ShardLoad),
+    /// To [`Request::Flush`].
+    Flush(Result<(), Failure>),
     /// To [`Request::Metrics`].
     Metrics(Vec<MetricSample>),
 }

@@ -83,6 +83,7 @@ impl Node {
                 spread: SpreadOptions::default(),
                 pressure: pressure.clone(),
                 origin: 1 + u128::from(id),
+                cuts: crate::blocks::Settings::default(),
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(ShardId(id), peers.clone());

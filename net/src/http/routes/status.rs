@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use crate::http::app::Api;
+use crate::http::app::{Api, HttpFailure};
 use crate::http::reply::{self, Reply};
 use crate::http::server::Server;
 use crate::runtime::Spawn;
@@ -18,6 +18,14 @@ pub(in crate::http) fn ready<R, A: Api>(server: &Server<R, A>) -> Reply {
         Err(reason) => {
             reply::full(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n").into())
         }
+    }
+}
+
+/// `/flush`: answers when everything that was acknowledged before is in blocks.
+pub(in crate::http) async fn flush<R: Spawn, A: Api>(server: &Server<R, A>) -> Reply {
+    match server.api.flush().await {
+        Ok(()) => reply::empty(StatusCode::NO_CONTENT),
+        Err(failure) => reply::plain_failure(&HttpFailure::from(failure)),
     }
 }
 

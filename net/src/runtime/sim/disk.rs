@@ -71,9 +71,23 @@ enum Change {
 
 #[derive(Clone, Debug)]
 enum NameChange {
-    Create { path: String, file: u64 },
-    Remove { path: String },
-    Rename { from: String, to: String, file: u64 },
+    Create {
+        path: String,
+        file: u64,
+    },
+    Remove {
+        path: String,
+    },
+    Rename {
+        from: String,
+        to: String,
+        file: u64,
+    },
+    /// Of a directory that has files alone.
+    RenameDirectory {
+        from: String,
+        to: String,
+    },
 }
 
 impl Change {
@@ -125,13 +139,23 @@ impl NameChange {
                 names.remove(from);
                 names.insert(to.clone(), *file);
             }
+            Self::RenameDirectory { from, to } => {
+                let inside: Vec<_> =
+                    names.keys().filter(|path| parent(path) == from).cloned().collect();
+                for path in inside {
+                    let file = names.remove(&path).expect("it was found above");
+                    names.insert(format!("{to}{}", &path[from.len()..]), file);
+                }
+            }
         }
     }
 
     fn touches(&self, directory: &str) -> bool {
         match self {
             Self::Create { path, .. } | Self::Remove { path } => parent(path) == directory,
-            Self::Rename { from, to, .. } => parent(from) == directory || parent(to) == directory,
+            Self::Rename { from, to, .. } | Self::RenameDirectory { from, to } => {
+                parent(from) == directory || parent(to) == directory
+            }
         }
     }
 }
@@ -314,6 +338,12 @@ impl DiskImage {
     }
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        if self.directories.remove(from) {
+            self.directories.insert(to.to_owned());
+            let (from, to) = (from.to_owned(), to.to_owned());
+            self.change_name(NameChange::RenameDirectory { from, to });
+            return Ok(());
+        }
         let Some(&file) = self.names.get(from) else {
             return Err(error(io::ErrorKind::NotFound, from));
         };
@@ -362,6 +392,9 @@ impl DiskImage {
             };
             if lives {
                 change.apply(&mut self.durable_names);
+            } else if let NameChange::RenameDirectory { from, to } = change {
+                self.directories.remove(&to);
+                self.directories.insert(from);
             }
         }
         self.names.clone_from(&self.durable_names);

@@ -6,13 +6,13 @@ use std::task::{Poll, Waker};
 
 /// Remembers one notification; at most one task waits.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(crate) struct Signal {
     set: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Signal {
-    pub(super) fn notify(&self) {
+    pub(crate) fn notify(&self) {
         self.set.set(true);
         // Taken before it is woken: waking may run code that comes back here.
         let waker = self.waker.take();
@@ -22,7 +22,7 @@ impl Signal {
     }
 
     /// Completes after a notification, which is used up.
-    pub(super) async fn wait(&self) {
+    pub(crate) async fn wait(&self) {
         poll_fn(|context| {
             if self.set.replace(false) {
                 return Poll::Ready(());

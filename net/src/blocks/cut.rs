@@ -1,0 +1,377 @@
+//! The cutter: turns the heads of a tenant into a block, one tenant at a time, in the background.
+//!
+//! ```text
+//! trigger ─► freeze ─► encode, a step a turn ─► write ─► publish ─► swap
+//!               ▲                                  │ failed: what was written goes, the heads stay frozen and readable
+//!               └──────────────── after a while ◄──┘
+//! ```
+//! A tenant has at most one set of frozen heads that wait for their block: while they do, its new heads are left alone.
+//!
+//! Not here: what a block is made of (`engine::block`), its steps on the disk ([`super::publish`]).
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::block::{BlockEncoder, BlockReader, EncodeStep, Meta};
+use engine::head::{Frozen, Heads};
+use engine::tenant::TenantId;
+use futures_util::future::select;
+use proto::rpc::{Code, Failure, Reply};
+use ulid::Ulid;
+
+use super::publish::{Publication, PublishStep, remove_published};
+use super::{Blocks, block_path};
+use crate::budget::{Kind, ShardBudget};
+use crate::mesh::Responder;
+use crate::readiness::Readiness;
+use crate::runtime::{Class, Runtime};
+use crate::signal::Signal;
+
+/// How often heads are looked at for their size and age.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often a cutter that may not begin yet looks whether it may.
+const START_INTERVAL: Duration = Duration::from_millis(5);
+
+/// After a failed cut the next waits so long; twice as long after each further one.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// And no longer than this: a disk that has room again is used soon.
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Requests to flush that wait at a shard; more are refused. One cut of everything answers all that came before it.
+const FLUSHES_MAX: usize = 64;
+
+/// Bytes of heads of a tenant from which on they are cut: large enough that a block's names are shared by many
+/// profiles, small enough that its recovery and its encoding stay short.
+const HEAD_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of heads of a shard below which memory that runs short is no reason for a cut: little would come of it, and blocks
+/// of next to nothing cost every later read.
+const PRESSURE_HEADS_PERCENT_MIN: u64 = 25;
+
+/// Percent of the memory limit in use from which on the largest heads are cut; pushes are refused at 90.
+const PRESSURE_PERCENT: u64 = 70;
+
+/// Why heads are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// Their oldest profiles are as old as a block may be.
+    Age,
+    /// Somebody asked.
+    Flush,
+    /// Memory runs short.
+    Memory,
+    /// They are large.
+    Size,
+}
+
+impl Trigger {
+    /// All of them, by name.
+    pub const ALL: [Self; 4] = [Self::Age, Self::Flush, Self::Memory, Self::Size];
+
+    /// Value of the label `trigger` in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Flush => "flush",
+            Self::Memory => "memory",
+            Self::Size => "size",
+        }
+    }
+}
+
+/// When heads are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `-pyroscopedb.max-block-duration`: age at which the heads of a tenant are cut.
+    pub max_block_duration: Duration,
+    /// Bytes of heads of a tenant on a shard at which they are cut.
+    pub head_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { max_block_duration: Duration::from_hours(1), head_bytes_max: HEAD_BYTES_MAX }
+    }
+}
+
+/// The cutter of one shard.
+#[derive(Debug)]
+pub struct Cutter<R: Runtime> {
+    rt: R,
+    settings: Settings,
+    heads: Rc<RefCell<Heads>>,
+    blocks: Rc<Blocks>,
+    budget: ShardBudget,
+    readiness: Readiness,
+    /// There is something to look at.
+    wake: Signal,
+    flushes: RefCell<Vec<Responder>>,
+    /// When the heads of a tenant were first seen since they were cut last, [`crate::runtime::Clock::now_ns`].
+    first_seen_ns: RefCell<BTreeMap<TenantId, u64>>,
+    /// Frozen heads whose cut failed, by tenant.
+    waiting: RefCell<BTreeMap<TenantId, Arc<Frozen>>>,
+    /// Blocks whose publication failed and that could not be removed: until they are, nothing is published in their place.
+    leftovers: RefCell<BTreeMap<TenantId, u128>>,
+    /// What is being done to publish a block.
+    step: Cell<Option<PublishStep>>,
+}
+
+/// Why a cut failed.
+#[derive(Debug, thiserror::Error)]
+enum CutError {
+    #[error(transparent)]
+    Publish(#[from] super::publish::PublishError),
+    #[error("removing {path}, which an earlier try left: {source}")]
+    Leftover { path: String, source: std::io::Error },
+    #[error("the block {ulid} that was just written does not open: {source}")]
+    Open { ulid: Ulid, source: engine::block::BlockError },
+}
+
+impl<R: Runtime> Cutter<R> {
+    /// Starts a shard's cutter.
+    pub fn start(
+        rt: R,
+        settings: Settings,
+        heads: Rc<RefCell<Heads>>,
+        blocks: Rc<Blocks>,
+        budget: ShardBudget,
+        readiness: Readiness,
+    ) -> Rc<Self> {
+        let cutter = Rc::new(Self {
+            rt: rt.clone(),
+            settings,
+            heads,
+            blocks,
+            budget,
+            readiness,
+            wake: Signal::default(),
+            flushes: RefCell::default(),
+            first_seen_ns: RefCell::default(),
+            waiting: RefCell::default(),
+            leftovers: RefCell::default(),
+            step: Cell::new(None),
+        });
+        rt.spawn(Class::Background, Rc::clone(&cutter).run());
+        cutter
+    }
+
+    /// Answers when everything that the shard had taken before is in blocks.
+    pub fn flush(&self, responder: Responder) {
+        let mut flushes = self.flushes.borrow_mut();
+        if flushes.len() >= FLUSHES_MAX {
+            let message = format!("{FLUSHES_MAX} flushes are under way; retry later");
+            let failure = Failure { code: Code::ResourceExhausted, reason: "", message };
+            return responder.reply(Reply::Flush(Err(failure)));
+        }
+        flushes.push(responder);
+        drop(flushes);
+        self.wake.notify();
+    }
+
+    /// What is being done to publish a block; `None` between two.
+    pub fn publish_step(&self) -> Option<PublishStep> {
+        self.step.get()
+    }
+
+    #[expect(clippy::infinite_loop, reason = "it ends with the shard's executor")]
+    async fn run(self: Rc<Self>) {
+        // Another shard that still lists would take a block of this run for one of an earlier.
+        while !self.readiness.blocks_are_listed() {
+            self.rt.sleep(START_INTERVAL).await;
+        }
+        let mut retry = RETRY_MIN;
+        loop {
+            let flushes = self.flushes.take();
+            if !flushes.is_empty() {
+                self.flush_all(flushes).await;
+                continue;
+            }
+            let mut pause = LOOK_INTERVAL;
+            if let Some((tenant, trigger)) = self.due() {
+                if self.cut(&tenant, trigger).await.is_ok() {
+                    retry = RETRY_MIN;
+                    continue;
+                }
+                pause = retry;
+                retry = (retry * 2).min(RETRY_MAX);
+            }
+            select(pin!(self.wake.wait()), pin!(self.rt.sleep(pause))).await;
+        }
+    }
+
+    async fn flush_all(&self, flushes: Vec<Responder>) {
+        let mut outcome = Ok(());
+        for tenant in self.tenants() {
+            // Frozen heads of an earlier try first, and then what came since.
+            for _ in 0..2 {
+                let cut = self.cut(&tenant, Trigger::Flush).await;
+                outcome = outcome.and(cut.map_err(|message| Failure {
+                    code: Code::Internal,
+                    reason: "",
+                    message: format!("flushing tenant {tenant}: {message}"),
+                }));
+            }
+        }
+        for responder in flushes {
+            responder.reply(Reply::Flush(outcome.clone()));
+        }
+    }
+
+    /// Tenants with heads, frozen or not.
+    fn tenants(&self) -> BTreeSet<TenantId> {
+        let heads = self.heads.borrow();
+        let waiting = self.waiting.borrow();
+        heads.iter().map(|(key, _)| &key.tenant).chain(waiting.keys()).cloned().collect()
+    }
+
+    /// Whose heads are to be cut next, if anyone's.
+    fn due(&self) -> Option<(TenantId, Trigger)> {
+        if let Some(tenant) = self.waiting.borrow().keys().next() {
+            return Some((tenant.clone(), Trigger::Size));
+        }
+        let mut bytes_of: BTreeMap<TenantId, usize> = BTreeMap::new();
+        for (key, head) in self.heads.borrow().iter() {
+            match bytes_of.get_mut(&key.tenant) {
+                Some(bytes) => *bytes += head.bytes_held(),
+                None => drop(bytes_of.insert(key.tenant.clone(), head.bytes_held())),
+            }
+        }
+        let now_ns = self.rt.now_ns();
+        let mut first_seen = self.first_seen_ns.borrow_mut();
+        first_seen.retain(|tenant, _| bytes_of.contains_key(tenant));
+        for tenant in bytes_of
+            .keys()
+            .filter(|tenant| !first_seen.contains_key(tenant))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            first_seen.insert(tenant, now_ns);
+        }
+        let (largest, bytes) = bytes_of.iter().max_by_key(|(_, bytes)| **bytes)?;
+        if *bytes >= self.settings.head_bytes_max {
+            return Some((largest.clone(), Trigger::Size));
+        }
+        if self.memory_runs_short() {
+            return Some((largest.clone(), Trigger::Memory));
+        }
+        let age_max_ns = self.settings.max_block_duration.as_nanos();
+        let aged = first_seen.iter().filter(|(_, seen)| u128::from(now_ns - **seen) >= age_max_ns);
+        let oldest = aged.min_by_key(|(_, seen)| **seen);
+        oldest.map(|(tenant, _)| (tenant.clone(), Trigger::Age))
+    }
+
+    fn memory_runs_short(&self) -> bool {
+        let budget = self.budget.budget();
+        let used_bytes = budget.accounted_bytes() + budget.unaccounted_bytes();
+        let heads_bytes = self.heads.borrow().bytes_held() as u64;
+        let share_bytes = budget.limit_bytes() / u64::from(budget.shards_count());
+        used_bytes >= budget.limit_bytes() / 100 * PRESSURE_PERCENT
+            && heads_bytes >= share_bytes / 100 * PRESSURE_HEADS_PERCENT_MIN
+    }
+
+    /// Cuts the heads of a tenant; the error is what went wrong, and is logged.
+    async fn cut(&self, tenant: &TenantId, trigger: Trigger) -> Result<(), String> {
+        let waiting = self.waiting.borrow_mut().remove(tenant);
+        let frozen = waiting.or_else(|| self.heads.borrow_mut().freeze(tenant));
+        let Some(frozen) = frozen else { return Ok(()) };
+        self.first_seen_ns.borrow_mut().remove(tenant);
+        let begun_ns = self.rt.now_ns();
+        let block = match self.block_of(&frozen).await {
+            Ok(block) => block,
+            Err(error) => {
+                let metrics = self.blocks.metrics();
+                metrics.failed.set(metrics.failed.get() + 1);
+                tracing::error!(%tenant, trigger = trigger.as_str(), %error, "cutting heads failed; they stay in memory and in the log");
+                self.step.set(None);
+                self.waiting.borrow_mut().insert(tenant.clone(), frozen);
+                return Err(error.to_string());
+            }
+        };
+        self.step.set(Some(PublishStep::Swap));
+        let took_ns = self.rt.now_ns() - begun_ns;
+        self.blocks.metrics().count_cut(trigger, block.as_deref(), took_ns);
+        if let Some(block) = &block {
+            let Meta { ulid, stats, .. } = block.meta();
+            tracing::info!(%tenant, block = ulid, trigger = trigger.as_str(), profiles = stats.profiles, ms = took_ns / 1_000_000, "cut");
+        }
+        // In one step: whoever reads sees the heads or the block.
+        if let Some(block) = block {
+            self.blocks.add(block);
+        }
+        self.heads.borrow_mut().retire(frozen.id());
+        drop(frozen);
+        self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
+        self.step.set(None);
+        Ok(())
+    }
+
+    /// Encodes and publishes; `None` where the heads have no rows.
+    async fn block_of(&self, frozen: &Arc<Frozen>) -> Result<Option<Arc<BlockReader>>, CutError> {
+        let tenant = frozen.tenant();
+        self.remove_leftover(tenant).await?;
+        let ulid = self.new_ulid();
+        let mut publication = Publication::new(&self.rt, &self.step, tenant.clone(), ulid);
+        let encoded = self.encode(ulid, frozen, &mut publication).await;
+        let published = match encoded {
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => publication.publish().await,
+            Err(error) => Err(error),
+        };
+        let (meta, index) = match published {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                if !publication.abandon().await {
+                    self.leftovers.borrow_mut().insert(tenant.clone(), ulid);
+                }
+                return Err(error.into());
+            }
+        };
+        let opened = BlockReader::open(&meta, &index);
+        let opened = opened.map_err(|source| CutError::Open { ulid: Ulid(ulid), source });
+        if opened.is_err() {
+            self.leftovers.borrow_mut().insert(tenant.clone(), ulid);
+        }
+        opened.map(|block| Some(Arc::new(block)))
+    }
+
+    async fn encode(
+        &self,
+        ulid: u128,
+        frozen: &Arc<Frozen>,
+        publication: &mut Publication<'_, R>,
+    ) -> Result<Option<Meta>, super::publish::PublishError> {
+        let mut encoder = BlockEncoder::new(ulid, Arc::clone(frozen));
+        let mut held = self.budget.hold_as(Kind::Cuts, 0);
+        loop {
+            match encoder.step() {
+                EncodeStep::More => {}
+                EncodeStep::Write { file, bytes } => publication.write(file, bytes).await?,
+                EncodeStep::Finished(meta) => return Ok(meta),
+            }
+            held.set((encoder.bytes_held() + publication.bytes_held()) as u64);
+            self.rt.yield_if_needed().await;
+        }
+    }
+
+    async fn remove_leftover(&self, tenant: &TenantId) -> Result<(), CutError> {
+        let leftover = self.leftovers.borrow().get(tenant).copied();
+        let Some(ulid) = leftover else { return Ok(()) };
+        remove_published(&self.rt, tenant, ulid)
+            .await
+            .map_err(|source| CutError::Leftover { path: block_path(tenant, ulid), source })?;
+        self.leftovers.borrow_mut().remove(tenant);
+        Ok(())
+    }
+
+    fn new_ulid(&self) -> u128 {
+        let random = (u128::from(self.rt.next_u64()) << 64) | u128::from(self.rt.next_u64());
+        let unix_ms = u64::try_from(self.rt.unix_ms()).unwrap_or(0);
+        Ulid::from_parts(unix_ms, random).0
+    }
+}

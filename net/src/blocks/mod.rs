@@ -1,0 +1,114 @@
+//! Blocks of one shard: the list that reads see, the cutter that adds to it, and the files below both.
+//!
+//! ```text
+//! heads ─freeze─► frozen heads ─encode─► .<ULID>.tmp/… ─rename─► <ULID>/ ─swap─► the list; the frozen heads are retired
+//!   reads: heads, frozen heads and blocks that the shard has in the moment they begin
+//! ```
+//! Invariants
+//! - A block belongs to one shard of the running process: the one that cut it; at the start blocks are dealt by their ULID.
+//! - A block takes the place of its frozen heads in one step, in which nothing is awaited. A read takes its view of the heads
+//!   and the list in one step, too. So each profile counts once at every moment.
+//! - Nothing is cut before all shards have listed what was there: no shard takes a block of this run for one of an earlier.
+//! - What is in the list was published: every file and every name of it is durable.
+//!
+//! Not here: bytes of blocks (`engine::block`); releasing the log of what a block holds.
+
+mod cut;
+mod directory;
+mod metrics;
+mod open;
+mod publish;
+mod read;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::block::BlockReader;
+use engine::identity::{Identities, Identity};
+use engine::tenant::{PartitionKey, TenantId};
+use proto::rpc::select::SelectRequest;
+use proto::rpc::{Code, Failure};
+
+pub use self::cut::{Cutter, Settings, Trigger};
+pub use self::directory::{ROOT, block_path};
+pub use self::metrics::Metrics;
+pub use self::open::OpenError;
+pub use self::publish::PublishStep;
+pub use self::read::BlockFiles;
+
+/// The blocks of one shard.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    list: RefCell<Vec<Arc<BlockReader>>>,
+    damaged: RefCell<Vec<Damaged>>,
+    /// What blocks of earlier runs hold of this shard's partitions; until recovery is done.
+    published: RefCell<BTreeMap<PartitionKey, Identities>>,
+    metrics: Metrics,
+}
+
+/// A directory that is no block any more. Whoever asks for its tenant is told.
+#[derive(Clone, Debug)]
+struct Damaged {
+    tenant: TenantId,
+    path: String,
+    reason: String,
+}
+
+impl Blocks {
+    /// The blocks that a read which begins now sees, whatever is added or removed while it runs.
+    pub fn list(&self) -> Vec<Arc<BlockReader>> {
+        self.list.borrow().clone()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Refuses a read that would miss a block which cannot be opened.
+    pub fn admit_read(&self, request: &SelectRequest) -> Result<(), Failure> {
+        let damaged = self.damaged.borrow();
+        let asked = |damaged: &&Damaged| tenants_of(request).any(|t| t == damaged.tenant.as_str());
+        let Some(Damaged { path, reason, .. }) = damaged.iter().find(asked) else { return Ok(()) };
+        let message = format!("{path}: {reason}");
+        Err(Failure { code: Code::DataLoss, reason: "block_damaged", message })
+    }
+
+    /// Whether a block of an earlier run holds a profile. Told until [`Self::forget_published`].
+    pub fn is_published(&self, partition: &PartitionKey, identity: Identity) -> bool {
+        self.published.borrow().get(partition).is_some_and(|held| held.contains(identity))
+    }
+
+    /// Forgets what earlier runs published: their logs are read.
+    pub fn forget_published(&self) {
+        self.published.take();
+    }
+
+    fn add(&self, block: Arc<BlockReader>) {
+        self.metrics.add_block(&block);
+        self.list.borrow_mut().push(block);
+    }
+
+    fn add_damaged(&self, damaged: Damaged) {
+        self.metrics.blocks_damaged.set(self.metrics.blocks_damaged.get() + 1);
+        self.damaged.borrow_mut().push(damaged);
+    }
+}
+
+fn tenants_of(request: &SelectRequest) -> Box<dyn Iterator<Item = &str> + '_> {
+    match request {
+        SelectRequest::Series { selection, .. }
+        | SelectRequest::LabelNames(selection)
+        | SelectRequest::LabelValues { selection, .. }
+        | SelectRequest::Points { selection, .. }
+        | SelectRequest::Tree { selection, .. }
+        | SelectRequest::Profile { selection, .. } => {
+            Box::new(selection.tenants.iter().map(String::as_str))
+        }
+        SelectRequest::Stats { tenant } => Box::new(std::iter::once(tenant.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

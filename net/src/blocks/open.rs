@@ -1,0 +1,143 @@
+//! The start: every shard lists all blocks, opens those that are dealt to it, and removes what publications left that did not end.
+//!
+//! Of all blocks it learns what they hold of its own partitions, so that recovery puts nothing back that a block has.
+
+use std::io;
+use std::sync::Arc;
+
+use engine::block::{BlockReader, INDEX_FILE, META_FILE};
+use engine::route::{ShardId, shard_of};
+use engine::tenant::{PartitionKey, TenantId};
+
+use super::directory::{Entry, ROOT, block_path, entry_of, unfinished_path};
+use super::publish::remove_unfinished;
+use super::{Blocks, Damaged};
+use crate::runtime::{File, Open, Runtime};
+
+/// Why blocks were not opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct OpenError {
+    path: String,
+    source: io::Error,
+}
+
+/// Which shard a block of an earlier run belongs to now: the last bits of a ULID are random.
+fn shard_of_block(ulid: u128, shards_count: u16) -> ShardId {
+    ShardId((ulid % u128::from(shards_count)) as u16)
+}
+
+impl Blocks {
+    /// Opens what is dealt to shard `own`. Called once, before any shard cuts.
+    pub async fn open<R: Runtime>(
+        &self,
+        rt: &R,
+        own: ShardId,
+        shards_count: u16,
+    ) -> Result<(), OpenError> {
+        for tenant in list(rt, ROOT).await? {
+            let path = format!("{ROOT}/{tenant}");
+            let Ok(tenant) = TenantId::parse(&tenant) else {
+                tracing::warn!(path, "not a tenant's directory; left alone");
+                continue;
+            };
+            for name in list(rt, &path).await? {
+                match entry_of(&name) {
+                    Some(Entry::Block(ulid)) => {
+                        self.open_one(rt, &tenant, ulid, own, shards_count).await;
+                    }
+                    Some(Entry::Unfinished(ulid)) if shard_of_block(ulid, shards_count) == own => {
+                        let path = unfinished_path(&tenant, ulid);
+                        match remove_unfinished(rt, &path).await {
+                            Ok(()) => tracing::info!(path, "removed: its publication did not end"),
+                            Err(error) => tracing::warn!(path, %error, "not removed"),
+                        }
+                    }
+                    Some(Entry::Unfinished(_)) => {}
+                    None => tracing::warn!(path, name, "not a block; left alone"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_one<R: Runtime>(
+        &self,
+        rt: &R,
+        tenant: &TenantId,
+        ulid: u128,
+        own: ShardId,
+        shards_count: u16,
+    ) {
+        let path = block_path(tenant, ulid);
+        let is_own = shard_of_block(ulid, shards_count) == own;
+        let opened = open_block(rt, &path).await.and_then(|block| {
+            if block.tenant() == tenant {
+                return Ok(block);
+            }
+            Err(format!("{META_FILE}: the block is of tenant {}", block.tenant()))
+        });
+        match opened {
+            Ok(block) => {
+                self.note_published(&block, own, shards_count);
+                if is_own {
+                    self.add(Arc::new(block));
+                }
+            }
+            Err(reason) if is_own => {
+                tracing::error!(
+                    path,
+                    reason,
+                    "this block cannot be read: reads of its tenant are refused"
+                );
+                self.add_damaged(Damaged { tenant: tenant.clone(), path, reason });
+            }
+            Err(_) => {} // its owner says so
+        }
+        rt.yield_if_needed().await;
+    }
+
+    /// Notes what a block holds of the partitions of shard `own`.
+    fn note_published(&self, block: &BlockReader, own: ShardId, shards_count: u16) {
+        let mut published = self.published.borrow_mut();
+        for partition in &block.index().partitions {
+            let (tenant, service_name) = (block.tenant(), partition.service_name.as_str());
+            if shard_of(tenant.as_str(), service_name, partition.split, shards_count) != own {
+                continue;
+            }
+            let key = PartitionKey {
+                tenant: tenant.clone(),
+                service_name: service_name.into(),
+                split: partition.split,
+            };
+            let held = published.entry(key).or_default();
+            for origin in &partition.origins {
+                for interval in &origin.intervals {
+                    held.insert_interval(origin.origin, interval.first, interval.last);
+                }
+            }
+        }
+    }
+}
+
+async fn list<R: Runtime>(rt: &R, path: &str) -> Result<Vec<String>, OpenError> {
+    rt.list(path).await.map_err(|source| OpenError { path: path.to_owned(), source })
+}
+
+/// Opens a block; the error says what is wrong with which file.
+async fn open_block<R: Runtime>(rt: &R, path: &str) -> Result<BlockReader, String> {
+    let meta = read_file(rt, path, META_FILE).await?;
+    let index = read_file(rt, path, INDEX_FILE).await?;
+    BlockReader::open(&meta, &index).map_err(|error| error.to_string())
+}
+
+async fn read_file<R: Runtime>(rt: &R, path: &str, name: &str) -> Result<Vec<u8>, String> {
+    let read = async {
+        let file = rt.open(&format!("{path}/{name}"), Open::Existing).await?;
+        let len = file.len().await?;
+        let bytes = file.read_at(0, usize::try_from(len).unwrap_or(usize::MAX)).await?;
+        file.close().await?;
+        Ok::<_, io::Error>(bytes)
+    };
+    read.await.map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,216 @@
+//! A node of one shard under the simulated runtime: what was acknowledged is read once, whatever is cut and wherever it ends.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use engine::head::HeadOptions;
+use engine::limits::Limits;
+use engine::route::ShardId;
+use engine::spread::SpreadOptions;
+use prost::Message as _;
+use proto::pprof::{Function, Line, Location, Profile, Sample, ValueType};
+use proto::rpc::select::{SelectReply, Selection};
+use proto::rpc::{Reply, Request};
+
+use super::*;
+use crate::budget::Budget;
+use crate::component::distributor::PushedSeries;
+use crate::mesh::{self, Mesh};
+use crate::overrides::TenantLimits;
+use crate::pressure::Pressure;
+use crate::readiness::Readiness;
+use crate::runtime::Clock as _;
+use crate::runtime::sim::{DiskFaults, NodeId, Sim, World};
+use crate::shard::{Shard, ShardSettings};
+use crate::wal::recovery::Share;
+use crate::wal::{self, Log};
+
+const NODE: NodeId = NodeId(0);
+const PUSHES: usize = 3;
+/// Push `i` has the value `1 << i`, so a sum tells which are there, and how often.
+const ALL: i64 = (1 << PUSHES) - 1;
+
+struct Node {
+    rt: Sim,
+    shard: Rc<Shard<Sim>>,
+}
+
+impl Node {
+    fn start(world: &World, run: u128) -> Self {
+        let rt = world.shard(NODE, 0);
+        let settings = wal::Settings { segment_bytes: 1 << 20, ..wal::Settings::default() };
+        let log = world.complete(&rt, Log::create(rt.clone(), run, 0, settings)).unwrap().unwrap();
+        let (peers, mut inboxes) = mesh::queues(1);
+        let settings = ShardSettings {
+            limits: TenantLimits::from(Limits::default()),
+            budget: Budget::new(1 << 30, 1).of_shard(ShardId(0)),
+            heads: HeadOptions::default(),
+            spread: SpreadOptions::default(),
+            origin: run,
+            pressure: Pressure::new(1),
+            cuts: Settings::default(),
+            readiness: Readiness::new(1),
+        };
+        let mesh = Mesh::new(ShardId(0), peers);
+        let shard = Shard::start(rt.clone(), mesh, inboxes.remove(0), settings, log);
+        let recovering = Rc::clone(&shard);
+        let share = Share::new(ShardId(0), 1, run);
+        world.complete(&rt, async move { recovering.recover(share).await }).unwrap().unwrap();
+        Self { rt, shard }
+    }
+
+    fn push(&self, world: &World, value: i64) {
+        let labels = [("__name__", "process_cpu"), ("service_name", "shop")];
+        let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let profiles = vec![profile(value, self.rt.unix_ms() * 1_000_000)];
+        let series = vec![PushedSeries { labels, naming: None, profiles }];
+        let shard = Rc::clone(&self.shard);
+        let pushed = async move {
+            let tenant = TenantId::anonymous();
+            shard.distributor().push_series(&tenant, series, Vec::new()).await
+        };
+        world.complete(&self.rt, pushed).unwrap().unwrap();
+    }
+
+    fn call(&self, world: &World, request: Request) -> Reply {
+        let mesh = self.shard.mesh().clone();
+        let call = async move { mesh.call(ShardId(0), request).await };
+        world.complete(&self.rt, call).expect("a shard answers").unwrap()
+    }
+
+    fn flush(&self, world: &World) -> Result<(), Failure> {
+        let Reply::Flush(flushed) = self.call(world, Request::Flush) else { unreachable!() };
+        flushed
+    }
+
+    fn sum(&self, world: &World) -> i64 {
+        let selection = Selection {
+            tenants: vec![TenantId::anonymous().as_str().to_owned()],
+            matchers: Vec::new(),
+            start_ms: 0,
+            end_ms: i64::MAX / 1_000_000,
+        };
+        let request = SelectRequest::Tree { selection, call_site: Vec::new() };
+        match self.call(world, Request::Select(request)) {
+            Reply::Select(SelectReply::Tree(part)) => part.values.iter().sum(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn blocks_count(&self) -> usize {
+        self.shard.blocks().list().len()
+    }
+}
+
+fn profile(value: i64, time_nanos: i64) -> Bytes {
+    let texts = ["", "cpu", "nanoseconds", "main"].map(str::to_owned);
+    let profile = Profile {
+        string_table: texts.into(),
+        sample_type: vec![ValueType { r#type: 1, unit: 2 }],
+        period_type: Some(ValueType { r#type: 1, unit: 2 }),
+        period: 1,
+        time_nanos,
+        sample: vec![Sample { location_id: vec![1], value: vec![value], label: Vec::new() }],
+        location: vec![Location {
+            id: 1,
+            line: vec![Line { function_id: 1, line: 1 }],
+            ..Location::default()
+        }],
+        function: vec![Function { id: 1, name: 3, ..Function::default() }],
+        ..Profile::default()
+    };
+    profile.encode_to_vec().into()
+}
+
+fn pushed(world: &World) -> Node {
+    let node = Node::start(world, 1);
+    for push in 0..PUSHES {
+        node.push(world, 1 << push);
+    }
+    assert_eq!(node.sum(world), ALL);
+    node
+}
+
+#[test]
+fn a_crash_at_any_step_of_publishing_loses_and_repeats_nothing() {
+    for (seed, step) in (0..4).flat_map(|seed| PublishStep::ALL.map(|step| (seed, step))) {
+        let world = World::new(seed);
+        let node = pushed(&world);
+        let mut flushed = node.shard.mesh().send(ShardId(0), Request::Flush).unwrap();
+        // Nothing is awaited while the block takes the heads' place: that step is over with the flush.
+        let is_there = |flushed: &mut futures_channel::oneshot::Receiver<Reply>| match step {
+            PublishStep::Swap => flushed.try_recv().unwrap().is_some(),
+            step => node.shard.cutter().publish_step() == Some(step),
+        };
+        while !is_there(&mut flushed) {
+            assert!(world.step(), "{step:?} is reached");
+        }
+        world.crash(NODE);
+        drop((flushed, node));
+        for run in 2..5 {
+            let node = Node::start(&world, run);
+            assert_eq!(node.sum(&world), ALL, "seed {seed}, crash at {step:?}, run {run}");
+            node.flush(&world).unwrap();
+            assert_eq!(node.sum(&world), ALL, "seed {seed}, crash at {step:?}, run {run}, flushed");
+            let unfinished = world.complete(&node.rt, unfinished(node.rt.clone())).unwrap();
+            assert_eq!(unfinished, 0, "seed {seed}, crash at {step:?}");
+            world.crash(NODE);
+        }
+    }
+}
+
+async fn unfinished(rt: Sim) -> usize {
+    use crate::runtime::Disk as _;
+    let path = directory::tenant_path(&TenantId::anonymous());
+    let names = rt.list(&path).await.unwrap();
+    names.iter().filter(|name| name.starts_with('.')).count()
+}
+
+#[test]
+fn a_cut_that_fails_keeps_its_heads_and_is_tried_again() {
+    let world = World::new(5);
+    let node = pushed(&world);
+    world.set_disk_faults(
+        NODE,
+        DiskFaults { write_errors_per_mille: 1000, ..DiskFaults::default() },
+    );
+    let failure = node.flush(&world).unwrap_err();
+    assert!(failure.message.contains("flushing tenant anonymous: WriteTables of "), "{failure:?}");
+    assert_eq!((node.sum(&world), node.blocks_count()), (ALL, 0));
+    world.set_disk_faults(NODE, DiskFaults::default());
+    world.run_for(std::time::Duration::from_mins(3));
+    assert_eq!((node.sum(&world), node.blocks_count()), (ALL, 1), "without being asked");
+}
+
+#[test]
+fn heads_are_cut_at_their_age() {
+    let world = World::new(6);
+    let node = pushed(&world);
+    world.run_for(std::time::Duration::from_mins(59));
+    assert_eq!(node.blocks_count(), 0);
+    world.run_for(std::time::Duration::from_mins(2));
+    assert_eq!((node.sum(&world), node.blocks_count()), (ALL, 1));
+}
+
+#[test]
+fn a_damaged_block_fails_the_reads_of_its_tenant_and_no_others() {
+    let world = World::new(7);
+    let node = pushed(&world);
+    node.flush(&world).unwrap();
+    let block = node.shard.blocks().list().remove(0);
+    let path = format!("{ROOT}/anonymous/{}/index", block.meta().ulid);
+    drop((block, node));
+    world.crash(NODE);
+    assert!(world.damage(NODE, &path, |bytes| bytes[100] ^= 1));
+    let node = Node::start(&world, 2);
+    let stats = |tenant: &str| {
+        node.call(&world, Request::Select(SelectRequest::Stats { tenant: tenant.to_owned() }))
+    };
+    let Reply::Select(SelectReply::Failed(failure)) = stats("anonymous") else {
+        panic!("it fails")
+    };
+    assert_eq!(failure.code, Code::DataLoss);
+    assert!(failure.message.contains("index"), "{}", failure.message);
+    let other = stats("other");
+    assert!(!matches!(other, Reply::Select(SelectReply::Failed(_))), "{other:?}");
+}
