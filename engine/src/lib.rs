@@ -15,6 +15,7 @@ pub mod head;
 pub mod identity;
 pub mod ingest;
 pub mod labels;
+pub mod lease;
 pub mod limits;
 pub mod machine;
 pub mod pace;

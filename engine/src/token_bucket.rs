@@ -24,8 +24,7 @@ impl TokenBucket {
 
     /// Takes `tokens` if they are there. More than the burst is never there.
     pub fn take(&mut self, tokens: u64, rate: Rate, now_ns: u64) -> bool {
-        self.refill(rate, now_ns);
-        let enough = self.tokens >= tokens as f64;
+        let enough = self.level(rate, now_ns) >= tokens as f64;
         if enough {
             self.tokens -= tokens as f64;
         }
@@ -38,10 +37,21 @@ impl TokenBucket {
         self.tokens -= tokens as f64;
     }
 
+    /// Puts tokens back that were taken and are not needed; what exceeds the burst is lost.
+    pub fn put_back(&mut self, tokens: u64, rate: Rate, now_ns: u64) {
+        self.refill(rate, now_ns);
+        self.tokens = (self.tokens + tokens as f64).min(rate.burst);
+    }
+
+    /// Tokens that are there; negative in debt.
+    pub fn level(&mut self, rate: Rate, now_ns: u64) -> f64 {
+        self.refill(rate, now_ns);
+        self.tokens
+    }
+
     /// Whether nothing would be lost by forgetting this bucket.
     pub fn is_full(&mut self, rate: Rate, now_ns: u64) -> bool {
-        self.refill(rate, now_ns);
-        self.tokens >= rate.burst
+        self.level(rate, now_ns) >= rate.burst
     }
 
     fn refill(&mut self, rate: Rate, now_ns: u64) {
@@ -72,5 +82,15 @@ mod tests {
         bucket.settle(150, RATE, 0);
         assert!(!bucket.take(1, RATE, 1_000_000_000));
         assert!(bucket.take(1, RATE, 1_020_000_000));
+    }
+
+    #[test]
+    fn what_is_put_back_never_exceeds_the_burst() {
+        let mut bucket = TokenBucket::full(RATE, 0);
+        assert!(bucket.take(30, RATE, 0));
+        bucket.put_back(20, RATE, 0);
+        assert!(!bucket.take(41, RATE, 0));
+        bucket.put_back(20, RATE, 0);
+        assert!(bucket.is_full(RATE, 0) && !bucket.take(51, RATE, 0));
     }
 }

@@ -11,6 +11,7 @@
 //!   refused replay would end the process, and clients push while recovery runs.
 //! - Rates, selects, spreads, flushes, metrics: a few for each push, question, flush and scrape under way; credits of their own, so that a node full of
 //!   pushes still answers.
+//! - Recalls of what a home shard has lent: rates wait for them, so they have a credit of their own, too.
 //!
 //! A caller that goes away frees nothing here: the request is with the other shard all the same, and its credit comes back
 //! with the reply.
@@ -22,6 +23,7 @@ use std::sync::{Arc, Weak};
 
 use engine::route::ShardId;
 use futures_channel::{mpsc, oneshot};
+use proto::rpc::limits::RateRequest;
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
 use crate::runtime::Spawn;
@@ -51,6 +53,7 @@ enum Kind {
     Append,
     Replay,
     Rate,
+    Recall,
     Select,
     Spread,
     Flush,
@@ -68,6 +71,7 @@ impl Kind {
         match request {
             Request::Append(_) => Self::Append,
             Request::Replay(_) => Self::Replay,
+            Request::Rate(RateRequest::Recall { .. }) => Self::Recall,
             Request::Rate(_) => Self::Rate,
             Request::Select(_) => Self::Select,
             Request::Spread(_) => Self::Spread,
@@ -228,7 +232,7 @@ impl Mesh {
             match body {
                 Body::Request(request, asker) => {
                     let to = self.0.peers[from.0 as usize].clone();
-                    serve(request, Responder { own: self.0.own, to, call, asker });
+                    serve(request, Responder { own: self.0.own, from, to, call, asker });
                 }
                 Body::Reply(reply) => {
                     let waiting = self.0.waiting.borrow_mut().remove(&call);
@@ -246,12 +250,18 @@ impl Mesh {
 #[derive(Debug)]
 pub struct Responder {
     own: ShardId,
+    from: ShardId,
     to: mpsc::UnboundedSender<Envelope>,
     call: u64,
     asker: Option<Weak<()>>,
 }
 
 impl Responder {
+    /// Who asks.
+    pub fn from(&self) -> ShardId {
+        self.from
+    }
+
     /// Whether nobody waits for the reply any more. It is to be sent all the same: the asker's shard counts it.
     pub fn is_abandoned(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
@@ -284,9 +294,8 @@ mod tests {
     use engine::tenant::TENANT_ANONYMOUS;
     use futures_executor::block_on;
     use futures_util::future::{poll_immediate, select};
-    use proto::rpc::append::{
-        AppendReply, AppendRequest, RateReply, RateRequest, ReplayReply, ReplayRequest,
-    };
+    use proto::rpc::append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
+    use proto::rpc::limits::RateReply;
 
     use super::*;
     use crate::http::turns::Turns;
@@ -307,14 +316,14 @@ mod tests {
 
     fn rate() -> Request {
         let tenant = TENANT_ANONYMOUS.to_owned();
-        Request::Rate(RateRequest { tenant, bytes: 1, settle: false })
+        Request::Rate(RateRequest::Settle { tenant, bytes: 1 })
     }
 
     fn answer(request: &Request) -> Reply {
         match request {
             Request::Append(_) => Reply::Append(AppendReply::Stored),
             Request::Replay(_) => Reply::Replay(ReplayReply::Done),
-            Request::Rate(_) => Reply::Rate(RateReply::Granted),
+            Request::Rate(_) => Reply::Rate(RateReply::Noted),
             other => panic!("nobody here asks {other:?}"),
         }
     }

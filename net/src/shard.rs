@@ -92,7 +92,7 @@ pub struct Shard<R: Runtime> {
     readiness: Readiness,
     distributor: Distributor<R>,
     queue: IngestQueue,
-    rates: Rates,
+    rates: Rates<R>,
     spreads: Rc<Spreads>,
     counters: Rc<WriteCounters>,
     heads: Rc<RefCell<Heads>>,
@@ -136,6 +136,7 @@ impl<R: Runtime> Shard<R> {
             budget.clone(),
             readiness.clone(),
         );
+        let rates = Rates::start(rt.clone(), mesh.clone(), limits.clone());
         let spreads = Spreads::start(&rt, &mesh, spread);
         let shard = Rc::new(Self {
             distributor: Distributor::new(
@@ -144,6 +145,7 @@ impl<R: Runtime> Shard<R> {
                 DistributorSettings {
                     origin,
                     limits: limits.clone(),
+                    rates: rates.clone(),
                     budget: budget.for_pushes(),
                     pressure: pressure.clone(),
                     counters: Rc::clone(&counters),
@@ -153,8 +155,8 @@ impl<R: Runtime> Shard<R> {
             queue: Ingester::start(
                 Ingester {
                     rt: rt.clone(),
-                    mesh: mesh.clone(),
-                    limits: limits.clone(),
+                    limits,
+                    rates: rates.clone(),
                     budget: budget.for_pushes(),
                     pressure: Rc::new(pressure.of_shard(mesh.own())),
                     counters: Rc::clone(&counters),
@@ -166,7 +168,7 @@ impl<R: Runtime> Shard<R> {
                 secret.clone(),
             ),
             secret,
-            rates: Rates::new(limits),
+            rates,
             spreads,
             selects: Cell::new(0),
             more_metrics: RefCell::default(),
@@ -270,9 +272,7 @@ impl<R: Runtime> Shard<R> {
         match request {
             Request::Append(request) => self.queue.append(request, responder),
             Request::Replay(request) => self.queue.replay(request, responder),
-            Request::Rate(request) => {
-                responder.reply(Reply::Rate(self.rates.serve(request, self.rt.now_ns())));
-            }
+            Request::Rate(request) => self.rates.serve(request, responder),
             Request::Select(request) => self.select(request, responder),
             Request::Spread(request) => {
                 responder.reply(Reply::Spread(self.spreads.serve(request)));
@@ -402,6 +402,7 @@ impl<R: Runtime> Shard<R> {
         samples.extend(self.mesh.samples());
         samples.extend(self.readiness.samples(self.mesh.own()));
         samples.extend(self.spreads.samples(self.mesh.own()));
+        samples.extend(self.rates.samples());
         samples.push(MetricSample {
             name: "pyrite_selects",
             labels: vec![("shard", shard.to_string())],

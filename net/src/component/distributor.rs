@@ -26,20 +26,21 @@ use engine::labels::DisplayPairs;
 use engine::labels::name::SERVICE_NAME;
 use engine::limits::{BYTES_PER_MB, Limits};
 use engine::profile::Step;
-use engine::route::{home_shard_of, shard_of};
+use engine::route::shard_of;
 use engine::spread::split_of;
 use engine::tenant::{PartitionKey, TenantId};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::push::PushRequest;
-use proto::rpc::append::{AppendReply, AppendRequest, IngestNaming, RateReply, RateRequest};
+use proto::rpc::append::{AppendReply, AppendRequest, IngestNaming};
 use proto::rpc::{Code, Failure, Reply, Request};
 
 use self::failures::Failures;
 use self::numbers::{Fate, Numbers};
 use crate::budget::{Held, ShardBudget};
 use crate::component::ingester::INGEST_QUEUE_FULL;
+use crate::component::rates::{Charge, Rates};
 use crate::component::spread::Spreads;
 use crate::component::write_counters::WriteCounters;
 use crate::http::{HttpFailure, Upload, Writes};
@@ -72,6 +73,7 @@ pub struct Distributor<R: Runtime> {
     mesh: Mesh,
     origin: u128,
     limits: TenantLimits,
+    rates: Rates<R>,
     budget: ShardBudget,
     pressure: Pressure,
     counters: Rc<WriteCounters>,
@@ -81,11 +83,13 @@ pub struct Distributor<R: Runtime> {
 
 /// What a distributor is started with.
 #[derive(Debug)]
-pub struct DistributorSettings {
+pub struct DistributorSettings<R: Runtime> {
     /// ULID of this shard's run, which its profiles are stamped with.
     pub origin: u128,
     /// Limits of every tenant.
     pub limits: TenantLimits,
+    /// Their rates.
+    pub rates: Rates<R>,
     /// This shard's part of the memory budget, for pushes.
     pub budget: ShardBudget,
     /// How long profiles would wait at the node's ingesters.
@@ -151,10 +155,11 @@ struct PushSize {
 
 impl<R: Runtime> Distributor<R> {
     /// A shard's distributor.
-    pub fn new(rt: R, mesh: Mesh, settings: DistributorSettings) -> Self {
-        let DistributorSettings { origin, limits, budget, pressure, counters, spreads } = settings;
+    pub fn new(rt: R, mesh: Mesh, settings: DistributorSettings<R>) -> Self {
+        let DistributorSettings { origin, limits, rates, budget, pressure, counters, spreads } =
+            settings;
         let numbers = Rc::new(Numbers::new(budget.clone()));
-        Self { rt, mesh, origin, limits, budget, pressure, counters, spreads, numbers }
+        Self { rt, mesh, origin, limits, rates, budget, pressure, counters, spreads, numbers }
     }
 
     /// Stores the profiles of one push; the outcomes of those that failed are joined in order. `held` accounts the bytes that
@@ -331,12 +336,7 @@ impl<R: Runtime> Distributor<R> {
     }
 
     async fn charge(&self, tenant: &TenantId, bytes: u64) -> Result<bool, Failure> {
-        let request = RateRequest { tenant: tenant.as_str().to_owned(), bytes, settle: false };
-        let home = home_shard_of(tenant, self.mesh.shards_count());
-        match self.mesh.call(home, Request::Rate(request)).await? {
-            Reply::Rate(reply) => Ok(reply == RateReply::Granted),
-            other => panic!("a rate request is answered by a rate's reply, not by {other:?}"),
-        }
+        Ok(self.rates.charge(tenant, bytes).await? == Charge::Granted)
     }
 
     /// The series of a push request. Annotations of clients are dropped.

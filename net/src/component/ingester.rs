@@ -21,20 +21,20 @@ use engine::head::{Append, Heads};
 use engine::identity::Identity;
 use engine::labels::LabelSet;
 use engine::profile::{Admission, Intake, IntakeStep, PushFacts, Step};
-use engine::route::home_shard_of;
 use engine::tenant::{PartitionKey, TenantId};
 use engine::wal::{Record, RecordRef};
 use futures_channel::mpsc;
 use futures_util::StreamExt;
-use proto::rpc::append::{AppendReply, AppendRequest, RateRequest, ReplayReply, ReplayRequest};
-use proto::rpc::{Code, Failure, Reply, Request};
+use proto::rpc::append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
+use proto::rpc::{Code, Failure, Reply};
 
 use crate::blocks::Blocks;
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
+use crate::component::rates::Rates;
 use crate::component::spread::Spreads;
 use crate::component::write_counters::{Stage, WriteCounters};
-use crate::mesh::{Mesh, Responder};
+use crate::mesh::Responder;
 use crate::overrides::TenantLimits;
 use crate::pressure::{INGEST_WAIT_MAX, ShardPressure};
 use crate::runtime::{Class, Runtime};
@@ -61,10 +61,10 @@ const RECOVERY_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Ingester<R: Runtime> {
     /// Runtime of the shard.
     pub rt: R,
-    /// To the tenants' home shards.
-    pub mesh: Mesh,
     /// Limits of every tenant.
     pub limits: TenantLimits,
+    /// Their rates.
+    pub rates: Rates<R>,
     /// Memory of the process.
     pub budget: ShardBudget,
     /// How long profiles wait for the worker.
@@ -241,11 +241,12 @@ impl<R: Runtime> Ingester<R> {
             inflated_bytes,
             samples_count,
         );
-        self.settle(
-            &partition.tenant,
-            inflated_bytes as u64,
-            claimed_profile_bytes(&request.profile),
-        );
+        // What it was larger than its trailer claimed.
+        let claimed_bytes = claimed_profile_bytes(&request.profile);
+        let more_bytes = (inflated_bytes as u64).saturating_sub(claimed_bytes);
+        if more_bytes > 0 {
+            self.rates.settle(&partition.tenant, more_bytes);
+        }
         let identity = Identity { origin: request.origin, seq: request.seq };
         self.apply(worker, &partition, identity, &admission).await;
         self.counters.count_stage(Stage::Head, &mut begun_ns, self.rt.now_ns());
@@ -319,20 +320,6 @@ impl<R: Runtime> Ingester<R> {
         let done = act();
         *busy_ns += self.rt.now_ns() - begun_ns;
         done
-    }
-
-    /// Charges what a profile was larger than its trailer claimed.
-    fn settle(&self, tenant: &TenantId, inflated_bytes: u64, claimed_bytes: u64) {
-        let bytes = inflated_bytes.saturating_sub(claimed_bytes);
-        if bytes == 0 {
-            return;
-        }
-        let (mesh, home) = (self.mesh.clone(), home_shard_of(tenant, self.mesh.shards_count()));
-        let request = RateRequest { tenant: tenant.as_str().to_owned(), bytes, settle: true };
-        self.rt.spawn(Class::Rpc, async move {
-            // A full mesh loses this correction: the tenant was charged its claim already.
-            let _ = mesh.call(home, Request::Rate(request)).await;
-        });
     }
 
     async fn replay(&self, worker: &mut Worker, request: ReplayRequest) -> ReplayReply {

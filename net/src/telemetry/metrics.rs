@@ -150,6 +150,12 @@ pub static METRICS: &[Metric] = &[
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }
         "Questions of the shard's clients that wait for parts of all shards."),
+    metric!(Counter "pyrite_rate_asks_total" { "shard" }
+        "Pushes for which the shard asked a tenant's home shard for tokens; the others were paid from slices that it held."),
+    metric!(Gauge "pyrite_rate_leases" { "shard" }
+        "Tenants of whose rate the shard holds a slice."),
+    metric!(Counter "pyrite_rate_recalls_total" { "shard" }
+        "Slices that the shard, as the home of tenants near their limit, called back."),
     metric!(Gauge "pyrite_recovery_bytes" { "shard" }
         "Bytes of logs of earlier runs that the shard puts back after the start, as far as it has found them."),
     metric!(Gauge "pyrite_recovery_done" { "shard" }

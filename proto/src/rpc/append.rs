@@ -72,23 +72,3 @@ pub enum ReplayReply {
     /// There is no memory for the records, in these words.
     NoRoom(String),
 }
-
-/// Asks the tenant's home shard for ingestion tokens.
-#[derive(Clone, Debug)]
-pub struct RateRequest {
-    /// Tenant id.
-    pub tenant: String,
-    /// Uncompressed profile bytes plus label bytes, as claimed; or, to settle, what was more than claimed.
-    pub bytes: u64,
-    /// Take them even if they are not there (a size known only after inflating).
-    pub settle: bool,
-}
-
-/// To a [`RateRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RateReply {
-    /// Taken.
-    Granted,
-    /// Over the rate.
-    Limited,
-}

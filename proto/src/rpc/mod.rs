@@ -1,13 +1,16 @@
 //! Messages between shards: plain data that moves by value today and will cross processes as it is.
 //!
-//! One conversation per file: [`append`] takes a profile to the shard that owns its partition, [`select`] asks a shard for its
-//! part of an answer, [`spread`] spreads a hot service. A request is answered by exactly one reply. No message holds a pointer into the sender's state.
+//! One conversation per file: [`append`] takes a profile to the shard that owns its partition, [`limits`] shares what a
+//! tenant may use, [`select`] asks a shard for its part of an answer, [`spread`] spreads a hot service. A request is answered by
+//! exactly one reply. No message holds a pointer into the sender's state.
 
 pub mod append;
+pub mod limits;
 pub mod select;
 pub mod spread;
 
-use append::{AppendReply, AppendRequest, RateReply, RateRequest, ReplayReply, ReplayRequest};
+use append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
+use limits::{RateReply, RateRequest};
 use select::{SelectReply, SelectRequest};
 use spread::{ShardLoad, SpreadRequest};
 
@@ -18,7 +21,7 @@ pub enum Request {
     Append(AppendRequest),
     /// Put records of an earlier run's log back into their heads.
     Replay(ReplayRequest),
-    /// Take ingestion tokens of a tenant from its home shard.
+    /// Ingestion tokens of a tenant.
     Rate(RateRequest),
     /// This shard's part of a read.
     Select(SelectRequest),
