@@ -64,7 +64,7 @@ const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
 
 /// How kinds are called in metrics, in their order.
 const KIND_NAMES: [&str; KINDS_COUNT] =
-    ["append", "replay", "rate", "select", "spread", "flush", "metrics"];
+    ["append", "replay", "rate", "recall", "select", "spread", "flush", "metrics"];
 
 impl Kind {
     fn of(request: &Request) -> Self {

@@ -1,4 +1,4 @@
-//! What a tenant may use of a node, asked of its home shard and lent by it: ingestion tokens and places for series.
+//! What a tenant may use of a node, asked of its home shard and lent by it: ingestion tokens.
 
 /// What became of lent tokens since the holder's last report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,54 +61,4 @@ pub enum RateReply {
     Noted,
     /// To [`RateRequest::Recall`]: nothing is held any more.
     Recalled(TokenReport),
-}
-
-/// About a tenant's places for series. Between a shard that owns heads of the tenant and its home shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SeriesRequest {
-    /// To the home shard: room for new series.
-    Take {
-        /// Tenant id.
-        tenant: String,
-        /// Series that the asker has.
-        used: u64,
-        /// Series that it would make.
-        new: u64,
-    },
-    /// To the home shard: series that are there without having been asked for, or no longer (replayed, dropped with a head).
-    Tell {
-        /// Tenant id.
-        tenant: String,
-        /// Series that the asker has.
-        used: u64,
-    },
-    /// From the home shard: it needs the places that are not used.
-    Recall {
-        /// Tenant id.
-        tenant: String,
-    },
-}
-
-/// To a [`SeriesRequest`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SeriesReply {
-    /// The asker may have so many series in all.
-    Granted {
-        /// All its places; `u64::MAX` where the tenant has no limit.
-        places: u64,
-    },
-    /// Over the limit.
-    Limited {
-        /// Series of the tenant on the node.
-        series: u64,
-        /// How many it may have.
-        limit: u64,
-    },
-    /// To [`SeriesRequest::Tell`].
-    Noted,
-    /// To [`SeriesRequest::Recall`].
-    Recalled {
-        /// Places kept, as they are used; `None` where the holder is asking itself and keeps what it was given.
-        kept: Option<u64>,
-    },
 }
