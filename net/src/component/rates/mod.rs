@@ -282,7 +282,7 @@ impl<R: Runtime> Rates<R> {
         loop {
             let (idle, last) = self.0.held.borrow_mut().idle_behind(behind.as_deref());
             for tenant in idle {
-                self.give_back(tenant);
+                self.give_back(&tenant);
             }
             if last.is_none() {
                 return;
@@ -292,17 +292,17 @@ impl<R: Runtime> Rates<R> {
         }
     }
 
-    fn give_back(&self, tenant: String) {
-        let report = self.0.held.borrow_mut().recall(&tenant);
+    fn give_back(&self, tenant: &str) {
+        let report = self.0.held.borrow_mut().recall(tenant);
         if report != TokenReport::default() {
-            let id = TenantId::parse(&tenant).expect("tokens are held of checked tenants");
-            let request = RateRequest::GiveBack { tenant: tenant.clone(), report };
+            let id = TenantId::parse(tenant).expect("tokens are held of checked tenants");
+            let request = RateRequest::GiveBack { tenant: tenant.to_owned(), report };
             if self.0.mesh.send(self.home_of(&id), Request::Rate(request)).is_err() {
                 // The next sweep tries again.
-                return self.0.held.borrow_mut().undo_recall(&tenant, report);
+                return self.0.held.borrow_mut().undo_recall(tenant, report);
             }
         }
-        self.0.held.borrow_mut().forget(&tenant);
+        self.0.held.borrow_mut().forget(tenant);
     }
 }
 
