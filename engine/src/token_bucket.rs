@@ -31,6 +31,15 @@ impl TokenBucket {
         enough
     }
 
+    /// How long until `tokens` are there if nobody takes any, ns; `None`: never.
+    pub fn wait_ns(&mut self, tokens: u64, rate: Rate, now_ns: u64) -> Option<u64> {
+        self.refill(rate, now_ns);
+        if tokens as f64 > rate.burst || rate.per_second <= 0.0 {
+            return None;
+        }
+        Some(((tokens as f64 - self.tokens).max(0.0) * 1e9 / rate.per_second).ceil() as u64)
+    }
+
     /// Takes `tokens` whether they are there or not: the debt delays what comes next. For sizes that are known only afterwards.
     pub fn settle(&mut self, tokens: u64, rate: Rate, now_ns: u64) {
         self.refill(rate, now_ns);
@@ -74,6 +83,18 @@ mod tests {
         assert!(!bucket.take(1, RATE, 0));
         assert!(bucket.take(10, RATE, 100_000_000), "a tenth of a second brings ten tokens");
         assert!(!bucket.take(51, RATE, u64::MAX), "more than the burst is never there");
+    }
+
+    #[test]
+    fn what_is_not_there_is_there_after_the_wait() {
+        let mut bucket = TokenBucket::full(RATE, 0);
+        assert_eq!(bucket.wait_ns(50, RATE, 0), Some(0));
+        assert_eq!(bucket.wait_ns(51, RATE, 0), None);
+        bucket.settle(80, RATE, 0);
+        let wait_ns = bucket.wait_ns(20, RATE, 0).unwrap();
+        assert_eq!(wait_ns, 500_000_000);
+        assert!(!bucket.take(20, RATE, wait_ns - 1_000_000));
+        assert!(bucket.take(20, RATE, wait_ns));
     }
 
     #[test]

@@ -189,14 +189,14 @@ impl Mesh {
         if in_flight.get() >= REQUESTS_IN_FLIGHT_MAX {
             let refused = &self.0.refused[kind as usize];
             refused.set(refused.get() + 1);
-            return Err(Failure {
-                code: Code::ResourceExhausted,
-                reason: "mesh_full",
-                message: format!(
+            return Err(Failure::new(
+                Code::ResourceExhausted,
+                "mesh_full",
+                format!(
                     "shard {} has {REQUESTS_IN_FLIGHT_MAX} requests of shard {} waiting; retry later",
                     to.0, self.0.own.0
                 ),
-            });
+            ));
         }
         let call = self.0.next_call.get();
         self.0.next_call.set(call + 1);
@@ -279,11 +279,7 @@ impl Responder {
 }
 
 fn gone(shard: ShardId) -> Failure {
-    Failure {
-        code: Code::Unavailable,
-        reason: "shard_gone",
-        message: format!("shard {} has stopped", shard.0),
-    }
+    Failure::new(Code::Unavailable, "shard_gone", format!("shard {} has stopped", shard.0))
 }
 
 #[cfg(test)]

@@ -112,10 +112,8 @@ impl Readiness {
 
     /// [`Self::recovered`] as the failure of a read.
     pub fn admit_read(&self) -> Result<(), Failure> {
-        self.recovered().map_err(|message| Failure {
-            code: Code::Unavailable,
-            reason: "recovering",
-            message: message.replace('\n', " "),
+        self.recovered().map_err(|message| {
+            Failure::new(Code::Unavailable, "recovering", message.replace('\n', " "))
         })
     }
 }

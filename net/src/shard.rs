@@ -294,13 +294,11 @@ impl<R: Runtime> Shard<R> {
             if running < SELECTS_MAX {
                 return Ok(());
             }
-            Err(Failure {
-                code: Code::ResourceExhausted,
-                reason: "selects_limit",
-                message: format!(
-                    "shard works on {running} reads, limit {SELECTS_MAX}; retry later"
-                ),
-            })
+            Err(Failure::new(
+                Code::ResourceExhausted,
+                "selects_limit",
+                format!("shard works on {running} reads, limit {SELECTS_MAX}; retry later"),
+            ))
         });
         if let Err(failure) = admitted {
             return responder.reply(Reply::Select(SelectReply::Failed(failure)));
@@ -365,11 +363,11 @@ impl<R: Runtime> Shard<R> {
             }
             self.rt.yield_if_needed().await;
         }
-        SelectReply::Failed(Failure {
-            code: Code::Canceled,
-            reason: "",
-            message: "the read was given up by who asked for it".to_owned(),
-        })
+        SelectReply::Failed(Failure::new(
+            Code::Canceled,
+            "",
+            "the read was given up by who asked for it",
+        ))
     }
 
     #[expect(clippy::infinite_loop, reason = "it ends with the shard's executor")]

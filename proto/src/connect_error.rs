@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_message_that_quotes_a_whole_body_is_cut_between_characters() {
-        let failure = |message| Failure { code: Code::Internal, reason: "", message };
+        let failure = |message| Failure::new(Code::Internal, "", message);
         let short = failure("é".repeat(FAILURE_MESSAGE_BYTES_MAX / 2));
         assert_eq!(short.clone().shortened(), short);
         let long = failure(format!("a{}", "é".repeat(1 << 20))).shortened().message;

@@ -64,10 +64,7 @@ impl IngestError {
             "uncompressed profile payload size exceeds limit of {}",
             byte_size::si(limit as u64)
         );
-        Self::of_push(
-            origin,
-            Failure { code: Code::InvalidArgument, reason: "profile_size_limit", message },
-        )
+        Self::of_push(origin, Failure::new(Code::InvalidArgument, "profile_size_limit", message))
     }
 
     /// How `/ingest` answers when the push of what it parsed failed.
@@ -96,20 +93,23 @@ impl IngestError {
             failure.message
         );
         let code = if status == 422 { Code::Unknown } else { failure.code };
-        Self { status, failure: Failure { code, reason: failure.reason, message } }
+        let retry = failure.retry;
+        Self { status, failure: Failure::new(code, failure.reason, message).with_retry(retry) }
     }
 
     fn new(status: u16, code: Code, reason: &'static str, message: String) -> Self {
-        Self { status, failure: Failure { code, reason, message } }
+        Self { status, failure: Failure::new(code, reason, message) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::rpc::Retry;
+
     use super::*;
 
     fn failure(code: Code, reason: &'static str) -> Failure {
-        Failure { code, reason, message: "x".to_owned() }
+        Failure::new(code, reason, "x")
     }
 
     #[test]
@@ -129,6 +129,9 @@ mod tests {
             for (code, status) in [(Code::ResourceExhausted, 429), (Code::Unavailable, 503)] {
                 let error = IngestError::of_push(origin, failure(code, "rate_limited"));
                 assert_eq!((error.status, error.failure.code), (status, code));
+                let never = failure(code, "rate_limited").with_retry(Retry::Never);
+                let error = IngestError::of_push(origin, never);
+                assert_eq!(error.failure.retry, Retry::Never, "and when it may");
             }
         }
     }

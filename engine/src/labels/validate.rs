@@ -56,7 +56,7 @@ pub fn validate(labels: &LabelSet, limits: &Limits) -> Result<(), Failure> {
 }
 
 fn refused(reason: &'static str, message: String) -> Failure {
-    Failure { code: Code::InvalidArgument, reason, message }
+    Failure::new(Code::InvalidArgument, reason, message)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const SAMPLE_TYPES_MAX: usize = 256;
 
 /// A refusal that is the client's to mend.
 pub(super) fn refused(reason: &'static str, message: String) -> Failure {
-    Failure { code: Code::InvalidArgument, reason, message }
+    Failure::new(Code::InvalidArgument, reason, message)
 }
 
 fn malformed(message: &str) -> Failure {

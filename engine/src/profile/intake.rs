@@ -286,7 +286,7 @@ impl Intake {
         } else if admission.outcomes.len() != series_count {
             let decided = admission.outcomes.len();
             let message = format!("{decided} decisions for a profile of {series_count} series");
-            return Err(Failure { code: Code::DataLoss, reason: MALFORMED, message });
+            return Err(Failure::new(Code::DataLoss, MALFORMED, message));
         }
         Ok(IntakeStep::Admitted(std::mem::replace(&mut self.admission, nothing_decided())))
     }
@@ -337,14 +337,14 @@ fn nothing_decided() -> Admission {
 
 fn not_inflated(error: InflateError) -> Failure {
     match error {
-        InflateError::OverLimit(limit) => Failure {
-            code: Code::InvalidArgument,
-            reason: "profile_size_limit",
-            message: format!(
+        InflateError::OverLimit(limit) => Failure::new(
+            Code::InvalidArgument,
+            "profile_size_limit",
+            format!(
                 "uncompressed profile payload size exceeds limit of {}",
                 byte_size::si(limit as u64)
             ),
-        },
+        ),
         InflateError::Damaged | InflateError::TrailingGarbage => {
             refused(MALFORMED, error.to_string())
         }

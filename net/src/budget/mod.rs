@@ -260,16 +260,16 @@ impl ShardBudget {
             }
             _ => String::new(),
         };
-        Failure {
-            code: Code::ResourceExhausted,
-            reason: MEMORY_LIMIT,
-            message: format!(
+        Failure::new(
+            Code::ResourceExhausted,
+            MEMORY_LIMIT,
+            format!(
                 "{part}memory limit of {} reached ({} in use, {} more asked for{recovery}); retry later, or raise -memory.limit",
                 byte_size::iec(pool.limit_bytes()),
                 byte_size::iec(pool.accounted_bytes() + pool.unaccounted_bytes()),
                 byte_size::iec(more_bytes),
             ),
-        }
+        )
     }
 
     /// Accounts bytes in flight for as long as the guard lives (a body, a message on its way).

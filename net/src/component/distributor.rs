@@ -15,9 +15,11 @@
 
 mod failures;
 mod numbers;
+mod spent_rates;
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::byte_size;
@@ -34,10 +36,11 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::push::PushRequest;
 use proto::rpc::append::{AppendReply, AppendRequest, IngestNaming};
-use proto::rpc::{Code, Failure, Reply, Request};
+use proto::rpc::{Code, Failure, Reply, Request, Retry};
 
 use self::failures::Failures;
 use self::numbers::{Fate, Numbers};
+use self::spent_rates::SpentRates;
 use crate::budget::{Held, ShardBudget};
 use crate::component::ingester::INGEST_QUEUE_FULL;
 use crate::component::rates::{Charge, Rates};
@@ -54,6 +57,9 @@ const PUSH_CONCURRENCY_MAX: usize = 256;
 
 /// Profiles of one push: what is kept per profile must not outgrow the body that brought it.
 const PUSH_PROFILES_MAX: usize = 100_000;
+
+/// Body of a push where the tenant has no limit (`ingestion_body_limit_mb: 0`), bytes: what a 32-bit length can name.
+const PUSH_BODY_BYTES_UNLIMITED: u64 = u32::MAX as u64;
 
 /// Labels of one series that are looked at: the owner refuses those above the tenant's limit (30) in Pyroscope's words, and
 /// quotes them all; a series with more than these is refused here, for a body has room for 131,072.
@@ -79,6 +85,7 @@ pub struct Distributor<R: Runtime> {
     counters: Rc<WriteCounters>,
     spreads: Rc<Spreads>,
     numbers: Rc<Numbers>,
+    spent_rates: SpentRates,
 }
 
 /// What a distributor is started with.
@@ -159,7 +166,19 @@ impl<R: Runtime> Distributor<R> {
         let DistributorSettings { origin, limits, rates, budget, pressure, counters, spreads } =
             settings;
         let numbers = Rc::new(Numbers::new(budget.clone()));
-        Self { rt, mesh, origin, limits, rates, budget, pressure, counters, spreads, numbers }
+        Self {
+            rt,
+            mesh,
+            origin,
+            limits,
+            rates,
+            budget,
+            pressure,
+            counters,
+            spreads,
+            numbers,
+            spent_rates: SpentRates::default(),
+        }
     }
 
     /// Stores the profiles of one push; the outcomes of those that failed are joined in order. `held` accounts the bytes that
@@ -185,11 +204,12 @@ impl<R: Runtime> Distributor<R> {
             Ok(()) => self.charge(tenant, size.claimed_bytes + size.charged_label_bytes).await,
             Err(failure) => Err(failure),
         };
-        let is_charged = is_charged.inspect_err(|failure| {
-            let (tenant, reason) = (tenant.as_str(), failure.reason);
-            let PushSize { profiles, received_bytes, .. } = size;
-            self.counters.count_all_discarded(tenant, reason, profiles, received_bytes);
-        })?;
+        let is_charged =
+            is_charged.map(|reply| reply == Charge::Granted).inspect_err(|failure| {
+                let (tenant, reason) = (tenant.as_str(), failure.reason);
+                let PushSize { profiles, received_bytes, .. } = size;
+                self.counters.count_all_discarded(tenant, reason, profiles, received_bytes);
+            })?;
         held.push(self.budget.hold(size.label_bytes));
         let push = Push { tenant, limits: &limits, is_charged, held: Rc::new(held) };
         self.push_all(push, series).await.outcome()
@@ -280,8 +300,15 @@ impl<R: Runtime> Distributor<R> {
         };
         if !is_charged {
             let bytes = claimed_profile_bytes(&profile) + route.label_bytes;
-            if !self.charge(tenant, bytes).await.inspect_err(discarded)? {
-                let failure = rate_limited(bytes, limits);
+            if let Charge::Limited { wait_ns } =
+                self.charge(tenant, bytes).await.inspect_err(discarded)?
+            {
+                let wait = wait_ns.map(Duration::from_nanos);
+                if let Some(wait) = wait {
+                    let now_ns = self.rt.now_ns();
+                    self.spent_rates.note(tenant, limits, received_bytes as u64, wait, now_ns);
+                }
+                let failure = rate_limited(bytes, limits, wait);
                 discarded(&failure);
                 return Err(failure);
             }
@@ -335,8 +362,8 @@ impl<R: Runtime> Distributor<R> {
         Ok(outcome)
     }
 
-    async fn charge(&self, tenant: &TenantId, bytes: u64) -> Result<bool, Failure> {
-        Ok(self.rates.charge(tenant, bytes).await? == Charge::Granted)
+    async fn charge(&self, tenant: &TenantId, bytes: u64) -> Result<Charge, Failure> {
+        self.rates.charge(tenant, bytes).await
     }
 
     /// The series of a push request. Annotations of clients are dropped.
@@ -401,10 +428,12 @@ fn route(
     Ok(Route { key, labels: Arc::new(labels), naming, label_bytes: label_bytes as u64 })
 }
 
-fn rate_limited(bytes: u64, limits: &Limits) -> Failure {
+/// `wait`: until the tokens will be there; `None`: never.
+fn rate_limited(bytes: u64, limits: &Limits, wait: Option<Duration>) -> Failure {
     let limit = byte_size::iec((limits.ingestion_rate_mb * BYTES_PER_MB) as u64);
     let text = format!("push rate limit ({limit}) exceeded while adding {}", byte_size::iec(bytes));
-    refusal(Code::ResourceExhausted, "rate_limited", text)
+    let retry = wait.map_or(Retry::Never, Retry::After);
+    refusal(Code::ResourceExhausted, "rate_limited", text).with_retry(retry)
 }
 
 /// Uncompressed size as the bytes claim it: a gzip trailer's word, settled by the owner when it proves too small. Never less
@@ -419,23 +448,32 @@ pub(crate) fn claimed_profile_bytes(profile: &[u8]) -> u64 {
 }
 
 fn refusal(code: Code, reason: &'static str, message: impl Into<String>) -> Failure {
-    Failure { code, reason, message: message.into() }
+    Failure::new(code, reason, message)
 }
 
 impl<R: Runtime> Writes for Distributor<R> {
-    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure> {
+    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure> {
+        let limits = self.limits.of(tenant.as_str());
+        let body_bytes_max = limits.body_bytes_max().unwrap_or(PUSH_BODY_BYTES_UNLIMITED);
+        let spent = self.spent_rates.wait(tenant, &limits, claimed_bytes, self.rt.now_ns());
         let wait = self.pressure.least_wait();
-        let admitted = if wait <= INGEST_WAIT_MAX {
-            self.budget.admit(claimed_bytes)
+        let admitted = if let Some(wait) = spent {
+            // What it is when inflated, nobody knows; it is not less.
+            Err(rate_limited(claimed_bytes, &limits, Some(wait)))
+        } else if wait <= INGEST_WAIT_MAX {
+            // What is longer is refused by whoever reads it, and not to be tried again.
+            self.budget.admit(claimed_bytes.min(body_bytes_max))
         } else {
             let text = format!(
                 "a profile would wait {} ms to be ingested; limit {} ms; retry later",
                 wait.as_millis(),
                 INGEST_WAIT_MAX.as_millis()
             );
-            Err(refusal(Code::ResourceExhausted, INGEST_QUEUE_FULL, text))
+            // Nothing more is taken in meanwhile: what is above the limit is gone then.
+            let retry = Retry::After(wait - INGEST_WAIT_MAX);
+            Err(refusal(Code::ResourceExhausted, INGEST_QUEUE_FULL, text).with_retry(retry))
         };
-        admitted.inspect_err(|failure| {
+        admitted.map(|()| body_bytes_max).inspect_err(|failure| {
             // How many profiles it has, nobody knows.
             let bytes = claimed_bytes as usize;
             self.counters.count_discarded(tenant.as_str(), failure.reason, bytes);

@@ -26,7 +26,7 @@ use engine::wal::{Record, RecordRef};
 use futures_channel::mpsc;
 use futures_util::StreamExt;
 use proto::rpc::append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
-use proto::rpc::{Code, Failure, Reply};
+use proto::rpc::{Code, Failure, Reply, Retry};
 
 use crate::blocks::Blocks;
 use crate::budget::{Kind, ShardBudget};
@@ -113,8 +113,9 @@ impl IngestQueue {
                 INGEST_QUEUE_FULL,
                 request.profile.len(),
             );
+            let retry = Retry::After(wait.saturating_sub(INGEST_WAIT_MAX));
             let failure =
-                Failure { code: Code::ResourceExhausted, reason: INGEST_QUEUE_FULL, message };
+                Failure::new(Code::ResourceExhausted, INGEST_QUEUE_FULL, message).with_retry(retry);
             return responder.reply(Reply::Append(AppendReply::Refused(failure)));
         }
         self.counters.queue_bytes.set(queued + bytes);

@@ -45,8 +45,9 @@ pub trait Api: 'static {
 
 /// The write path.
 pub trait Writes {
-    /// Refuses a push on its head, before its body is read; `claimed_bytes` is the body's length where it is told, else 0.
-    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure>;
+    /// Refuses a push on its head, before its body is read; `claimed_bytes` is the body's length where it is told, else 0. What
+    /// is let in may have so many bytes: of the body as received, and again inflated.
+    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure>;
 
     /// `push.v1.PusherService/Push`. Good profiles are stored although the answer is a failure. `held` accounts the body that
     /// the profiles are slices of.
@@ -93,7 +94,7 @@ impl HttpFailure {
     /// A failure of the route itself: the code follows from the status (api.md §0.3).
     pub fn of_status(status: u16, message: impl Into<String>) -> Self {
         let code = Code::from_plain_http_status(status);
-        Self { status, failure: Failure { code, reason: "", message: message.into() } }
+        Self { status, failure: Failure::new(code, "", message) }
     }
 }
 

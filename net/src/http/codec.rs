@@ -51,7 +51,7 @@ impl Codec {
 
 /// The request is wrong.
 pub(super) fn invalid(message: String) -> Failure {
-    Failure { code: Code::InvalidArgument, reason: "", message }
+    Failure::new(Code::InvalidArgument, "", message)
 }
 
 #[cfg(test)]

@@ -148,14 +148,14 @@ impl Encoding {
         match header.map_or(&b""[..], HeaderValue::as_bytes) {
             b"" | b"identity" => Ok(Self::Identity),
             b"gzip" => Ok(Self::Gzip),
-            other => Err(Failure {
-                code: Code::Unimplemented,
-                reason: "",
-                message: format!(
+            other => Err(Failure::new(
+                Code::Unimplemented,
+                "",
+                format!(
                     "unknown compression \"{}\": supported encodings are gzip",
                     other.escape_ascii()
                 ),
-            }),
+            )),
         }
     }
 }
@@ -223,14 +223,12 @@ fn unframe(
 
 /// The client's deadline passed, or the server's own; the text is Pyroscope's.
 pub(crate) fn deadline_exceeded() -> Failure {
-    Failure {
-        code: Code::DeadlineExceeded,
-        reason: "",
-        message:
-            "request timed out, decrease the duration of the request or add more label matchers \
-                  (prefer exact match over regex match) to reduce the amount of data processed"
-                .to_owned(),
-    }
+    Failure::new(
+        Code::DeadlineExceeded,
+        "",
+        "request timed out, decrease the duration of the request or add more label matchers \
+                  (prefer exact match over regex match) to reduce the amount of data processed",
+    )
 }
 
 #[cfg(test)]

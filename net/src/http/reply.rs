@@ -17,7 +17,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use hyper::body::{Body, Frame, SizeHint};
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 
 use super::app::HttpFailure;
 use super::grpc::TextWriter;
@@ -31,8 +31,11 @@ use crate::runtime::Spawn;
 /// Smaller bodies fit one packet anyway.
 const COMPRESSED_BODY_BYTES_MIN: usize = 1400;
 
-/// What a client that was refused for lack of room should wait, seconds.
-const RETRY_AFTER_SECONDS: &str = "1";
+/// What a client that was refused for lack of room should wait where nobody knows better, seconds.
+const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// The longest that a client is told to wait, seconds: a bucket far in debt may be given a higher rate before.
+const RETRY_AFTER_SECONDS_MAX: u64 = 600;
 
 /// [`Failure::reason`] of a body over its limit.
 pub(super) const BODY_TOO_LARGE_REASON: &str = "body_too_large";
@@ -285,11 +288,17 @@ pub(super) fn failed(status: u16, failure: &Failure) -> Reply {
 
 /// Retrying helps where room comes back by itself; what is too large stays so.
 pub(super) fn set_retry_after(headers: &mut HeaderMap, failure: &Failure) {
-    if failure.reason != BODY_TOO_LARGE_REASON
-        && matches!(failure.code, Code::ResourceExhausted | Code::Unavailable)
-    {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+    if !matches!(failure.code, Code::ResourceExhausted | Code::Unavailable) {
+        return;
     }
+    let seconds = match failure.retry {
+        Retry::Never => return,
+        Retry::Soon => RETRY_AFTER_SECONDS,
+        // Whole seconds, and never too early.
+        Retry::After(wait) => wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
+    };
+    let seconds = seconds.clamp(RETRY_AFTER_SECONDS, RETRY_AFTER_SECONDS_MAX);
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
 }
 
 /// Compresses the reply's body if the client takes that and it is worth it.

@@ -122,11 +122,11 @@ where
 fn unknown<B>(request: &Request<B>) -> Reply {
     match Form::of_request(request.headers()) {
         Some(form) if form.protocol != Protocol::Connect && request.method() == Method::POST => {
-            form.failure(&Failure {
-                code: Code::Unimplemented,
-                reason: "",
-                message: format!("unknown procedure {}", request.uri().path()),
-            })
+            form.failure(&Failure::new(
+                Code::Unimplemented,
+                "",
+                format!("unknown procedure {}", request.uri().path()),
+            ))
         }
         _ => reply::unknown_path(),
     }

@@ -27,8 +27,6 @@ const QUERY_BODY_BYTES_MAX: usize = 256 << 10;
 pub struct HttpConfig {
     /// `-auth.multitenancy-enabled`.
     pub tenancy: Tenancy,
-    /// Body of a push at most, bytes; as received and again when inflated.
-    pub push_body_bytes_max: usize,
     /// `-server.http-read-timeout`: a connection's first head is complete after this long, and a body this long after its head.
     pub read_timeout: Duration,
     /// `-server.http-idle-timeout`: a connection without a request is closed after this long since the last one was answered.
@@ -48,7 +46,6 @@ impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             tenancy: Tenancy::Single,
-            push_body_bytes_max: 256 << 20,
             read_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_mins(2),
             write_timeout: Duration::from_secs(30),
@@ -149,9 +146,10 @@ impl<R: Clock + Spawn + Clone + 'static, A: Api> Server<R, A> {
         Some(OpenConnection { server: self.clone(), number, finish })
     }
 
-    /// Bounds of a push's body.
-    pub(super) fn push_body_limits(&self) -> BodyLimits {
-        self.body_limits(self.config.push_body_bytes_max, self.budget.for_pushes())
+    /// Bounds of a push's body of so many bytes at most.
+    pub(super) fn push_body_limits(&self, bytes_max: u64) -> BodyLimits {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        self.body_limits(bytes_max, self.budget.for_pushes())
     }
 
     /// Bounds of a query's body.

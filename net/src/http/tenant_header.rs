@@ -41,7 +41,7 @@ pub(super) fn tenants_of_read(
 }
 
 fn unauthenticated(text: impl std::fmt::Display) -> Failure {
-    Failure { code: Code::Unauthenticated, reason: "", message: text.to_string() }
+    Failure::new(Code::Unauthenticated, "", text.to_string())
 }
 
 #[cfg(test)]

@@ -37,9 +37,6 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Stands for "no limit" where a timeout of zero was given.
 const FOR_EVER: Duration = Duration::from_hours(24 * 365);
 
-/// Body of a push at most, bytes, where `-distributor.ingestion-body-limit-mb` is 0: what a 32-bit length can name.
-const PUSH_BODY_BYTES_UNLIMITED: usize = u32::MAX as usize;
-
 /// Runs a shard from its start to its end; `Err` says why it could not go on.
 pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result<(), String> {
     let ShardSeed { id, config, peers, inbox, run, listen, budget, readiness, .. } = seed;
@@ -182,13 +179,8 @@ fn add_metrics<R: HostRuntime>(
 fn http_config(config: &Config, shards_count: u16) -> http::HttpConfig {
     let unless_zero = |timeout: Duration| if timeout.is_zero() { FOR_EVER } else { timeout };
     let defaults = http::HttpConfig::default();
-    let body_bytes_max = (config.limits.ingestion_body_limit_mb * f64::from(1 << 20)) as usize;
     http::HttpConfig {
         tenancy: if config.multitenancy_enabled { Tenancy::Multi } else { Tenancy::Single },
-        push_body_bytes_max: match body_bytes_max {
-            0 => PUSH_BODY_BYTES_UNLIMITED,
-            bytes => bytes,
-        },
         read_timeout: unless_zero(config.http.read_timeout),
         idle_timeout: unless_zero(config.http.idle_timeout),
         write_timeout: unless_zero(config.http.write_timeout),

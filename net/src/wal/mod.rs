@@ -291,27 +291,27 @@ impl<R: Runtime> Shared<R> {
     fn check_size(&self, payload_len: usize) -> Result<(), Failure> {
         let bytes_max = self.payload_bytes_max();
         if payload_len > bytes_max {
-            return Err(Failure {
-                code: Code::InvalidArgument,
-                reason: "wal_record_too_large",
-                message: format!(
+            return Err(Failure::new(
+                Code::InvalidArgument,
+                "wal_record_too_large",
+                format!(
                     "a profile's record of {payload_len} bytes is larger than a WAL segment holds ({bytes_max} bytes, \
                      -wal.segment-bytes)"
                 ),
-            });
+            ));
         }
         let pending = self.metrics.pending_bytes.get();
         let pending_max = self.settings.pending_bytes_max;
         // A record larger than the limit goes alone.
         if pending > 0 && pending + payload_len > pending_max {
-            return Err(Failure {
-                code: Code::ResourceExhausted,
-                reason: "wal_pending_full",
-                message: format!(
+            return Err(Failure::new(
+                Code::ResourceExhausted,
+                "wal_pending_full",
+                format!(
                     "the log of shard {} has {pending} bytes waiting to be synced (at most {pending_max}); retry later",
                     self.shard
                 ),
-            });
+            ));
         }
         Ok(())
     }
@@ -430,7 +430,7 @@ impl<R: Runtime> Shared<R> {
 }
 
 fn unavailable(reason: &'static str, message: String) -> Failure {
-    Failure { code: Code::Unavailable, reason, message }
+    Failure::new(Code::Unavailable, reason, message)
 }
 
 #[cfg(test)]

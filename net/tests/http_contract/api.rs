@@ -1,6 +1,7 @@
 //! An `Api` that notes what it is asked and answers what the test told it to.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use engine::tenant::TenantId;
@@ -30,6 +31,8 @@ pub(crate) struct FakeApi {
     pub(crate) head_failure: RefCell<Option<Failure>>,
     /// Bytes that pushes claimed to be.
     pub(crate) claimed_bytes: RefCell<Vec<u64>>,
+    /// Bytes that bodies of tenants with a limit of their own may have; of others 256 MiB.
+    pub(crate) body_bytes_max: RefCell<BTreeMap<String, u64>>,
     /// Why the shard is not ready.
     pub(crate) not_ready: RefCell<Option<String>>,
     /// What `SelectMergeProfile` answers.
@@ -103,9 +106,10 @@ impl Api for FakeApi {
 }
 
 impl Writes for FakeApi {
-    fn admit_head(&self, _tenant: &TenantId, claimed_bytes: u64) -> Result<(), Failure> {
+    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure> {
         self.claimed_bytes.borrow_mut().push(claimed_bytes);
-        self.head_failure.borrow().clone().map_or(Ok(()), Err)
+        let bytes_max = self.body_bytes_max.borrow().get(tenant.as_str()).copied();
+        self.head_failure.borrow().clone().map_or(Ok(bytes_max.unwrap_or(256 << 20)), Err)
     }
 
     async fn push(

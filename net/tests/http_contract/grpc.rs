@@ -103,7 +103,7 @@ fn a_failure_has_its_code_and_text_in_the_head() {
     let world = World::new();
     for (code, status) in Code::ALL.into_iter().zip(1..) {
         let message = "50% of \"é\"\nare over".to_owned();
-        *world.api().failure.borrow_mut() = Some(Failure { code, reason: "", message });
+        *world.api().failure.borrow_mut() = Some(Failure::new(code, "", message));
         for way in WAYS {
             let answer = way.send(&world, way.request(PUSH, &[], &frame(0, b"")));
             let text = "50%25 of \"%C3%A9\"%0Aare over";
@@ -118,7 +118,7 @@ fn a_failure_has_its_code_and_text_in_the_head() {
 fn failures_are_counted_by_the_status_that_connect_has_for_them() {
     let world = World::new();
     *world.api().failure.borrow_mut() =
-        Some(Failure { code: Code::ResourceExhausted, reason: "", message: String::new() });
+        Some(Failure::new(Code::ResourceExhausted, "", String::new()));
     GRPC.call(&world, PUSH, &[], &frame(0, b""));
     let samples = world.server.counters().samples(0);
     let counted = samples.iter().find(|it| it.name == "pyrite_http_requests_total").unwrap();
@@ -229,13 +229,9 @@ fn other_encodings_are_unimplemented_and_the_answer_names_the_one_there_is() {
 
 #[test]
 fn a_message_over_the_limit_is_refused_by_its_length_and_as_inflated() {
-    let config = HttpConfig {
-        tenancy: Tenancy::Multi,
-        push_body_bytes_max: 1 << 20,
-        ..HttpConfig::default()
-    };
     for way in WAYS {
-        let world = World::with(config.clone(), 1 << 30);
+        let world = World::new();
+        world.api().body_bytes_max.borrow_mut().insert("t".to_owned(), 1 << 20);
         let limit = push_of(vec![0; (1 << 20) - 37]).encode_to_vec();
         assert_eq!(limit.len(), 1 << 20);
         assert_eq!(way.call(&world, PUSH, &[], &frame(0, &limit)).status, "0", "{way:?}");

@@ -1,7 +1,7 @@
 //! `POST /ingest`.
 
 use bytes::Bytes;
-use net::http::{HttpConfig, HttpFailure, Tenancy};
+use net::http::HttpFailure;
 use net::runtime::Class;
 use proto::rpc::{Code, Failure};
 
@@ -52,7 +52,7 @@ fn gzip_is_told_only_when_said_and_true() {
 fn a_failure_keeps_the_status_the_component_chose() {
     let world = World::new();
     let message = "parsing IngestInput-pprof failed: not a profile".to_owned();
-    let failure = Failure { code: Code::Unknown, reason: "", message: message.clone() };
+    let failure = Failure::new(Code::Unknown, "", message.clone());
     *world.api().upload_failure.borrow_mut() = Some(HttpFailure { status: 422, failure });
     let answer = world.http1(request("POST", "/ingest?name=a", &[TENANT], &b"x"[..]));
     assert_eq!(answer.error(), (422, "unknown".to_owned(), message));
@@ -61,9 +61,8 @@ fn a_failure_keeps_the_status_the_component_chose() {
 
 #[test]
 fn a_body_over_the_limit_is_413() {
-    let config =
-        HttpConfig { tenancy: Tenancy::Multi, push_body_bytes_max: 1000, ..HttpConfig::default() };
-    let world = World::with(config, 1 << 30);
+    let world = World::new();
+    world.api().body_bytes_max.borrow_mut().insert("t".to_owned(), 1000);
     let answer = world.http1(request("POST", "/ingest?name=a", &[TENANT], vec![0; 1001]));
     let message = "request body too large: http: request body too large".to_owned();
     assert_eq!(answer.error(), (413, "invalid_argument".to_owned(), message));

@@ -75,11 +75,8 @@ fn a_push_runs_in_the_ingest_class() {
 fn a_failure_is_told_in_json_whatever_the_codec() {
     let world = World::new();
     let message = "push rate limit (4.0 MiB) exceeded while adding 1.2 MiB";
-    *world.api().failure.borrow_mut() = Some(Failure {
-        code: Code::ResourceExhausted,
-        reason: "rate_limited",
-        message: message.to_owned(),
-    });
+    *world.api().failure.borrow_mut() =
+        Some(Failure::new(Code::ResourceExhausted, "rate_limited", message.to_owned()));
     let answer = world.http1(request("POST", PATH, &[PROTO, TENANT], Bytes::new()));
     assert_eq!(answer.error(), (429, "resource_exhausted".to_owned(), message.to_owned()));
     assert_eq!(answer.header("retry-after"), "1");
@@ -148,12 +145,8 @@ fn other_content_types_are_415_and_other_methods_405() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_as_received_and_as_inflated() {
-    let config = HttpConfig {
-        tenancy: Tenancy::Multi,
-        push_body_bytes_max: 1 << 20,
-        ..HttpConfig::default()
-    };
-    let world = World::with(config, 1 << 30);
+    let world = World::new();
+    world.api().body_bytes_max.borrow_mut().insert("t".to_owned(), 1 << 20);
     let limit = push_of(vec![0; (1 << 20) - 200]).encode_to_vec();
     assert!(limit.len() <= 1 << 20);
     let over = vec![0; (1 << 20) + 1];
@@ -168,6 +161,13 @@ fn a_body_over_the_limit_is_refused_as_received_and_as_inflated() {
     }
     let call = request("POST", PATH, &[PROTO, TENANT, GZIP], gzip(&limit));
     assert_eq!(world.http1(call).status.as_u16(), 200);
+    let call =
+        request("POST", PATH, &[PROTO, ("x-scope-orgid", "other"), GZIP], gzip(&vec![0; 4 << 20]));
+    assert_eq!(
+        world.http1(call).error().0,
+        400,
+        "read as a message: the limit is the tenant's own"
+    );
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn any_body_is_answered() {
 fn a_push_without_room_is_refused_on_its_head_and_the_connection_goes_on() {
     let world = World::new();
     let message = "memory limit of 1.0 MiB reached".to_owned();
-    let failure = Failure { code: Code::ResourceExhausted, reason: "memory_limit", message };
+    let failure = Failure::new(Code::ResourceExhausted, "memory_limit", message);
     *world.api().head_failure.borrow_mut() = Some(failure);
     for (path, content_type) in [(PATH, "application/proto"), ("/ingest?name=a", "")] {
         let head = format!(

@@ -131,11 +131,8 @@ fn plain_routes_get_their_raw_query() {
 #[test]
 fn failures_have_the_status_of_their_route() {
     let world = World::new();
-    *world.api().failure.borrow_mut() = Some(Failure {
-        code: Code::Unimplemented,
-        reason: "",
-        message: "spans are not kept yet".to_owned(),
-    });
+    *world.api().failure.borrow_mut() =
+        Some(Failure::new(Code::Unimplemented, "", "spans are not kept yet"));
     let message = "spans are not kept yet".to_owned();
     let answer = world.http1(json_call(Procedure::SelectSeries.path(), &b"{}"[..]));
     assert_eq!(answer.error(), (501, "unimplemented".to_owned(), message.clone()));

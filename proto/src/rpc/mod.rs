@@ -9,6 +9,8 @@ pub mod limits;
 pub mod select;
 pub mod spread;
 
+use std::time::Duration;
+
 use append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
 use limits::{RateReply, RateRequest};
 use select::{SelectReply, SelectRequest};
@@ -72,6 +74,33 @@ pub struct Failure {
     pub reason: &'static str,
     /// Lowercase, complete, with numbers and units.
     pub message: String,
+    /// When trying again may help; asked only of codes that are retried at all.
+    pub retry: Retry,
+}
+
+/// When what was refused for lack of room may be tried again. The longest of several is the greatest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Retry {
+    /// The same request can never pass.
+    Never,
+    /// Nobody knows better than "soon".
+    #[default]
+    Soon,
+    /// By then there will be room, if nobody else takes it.
+    After(Duration),
+}
+
+impl Failure {
+    /// A failure that may be tried again soon, if its code is one of those that are.
+    pub fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { code, reason, message: message.into(), retry: Retry::Soon }
+    }
+
+    /// The same, and when trying again may help.
+    #[must_use]
+    pub fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
+    }
 }
 
 /// Connect's error codes (the strings and HTTP statuses are in `connect_error`).

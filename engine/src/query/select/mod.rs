@@ -301,7 +301,7 @@ impl Select {
                     Err(error) => {
                         let ulid = &reading.block().meta().ulid;
                         let message = format!("block {ulid}: {error}");
-                        let failure = Failure { code: Code::DataLoss, reason: "", message };
+                        let failure = Failure::new(Code::DataLoss, "", message);
                         Progress::Reply(SelectReply::Failed(failure))
                     }
                 }
@@ -471,5 +471,5 @@ impl Filter {
 }
 
 fn invalid(message: String) -> Failure {
-    Failure { code: Code::InvalidArgument, reason: "", message }
+    Failure::new(Code::InvalidArgument, "", message)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 
 /// Failures told in full, those of the first profiles; a person reads no more, and a push has up to 100,000.
 const TOLD_MAX: usize = 10;
@@ -13,7 +13,7 @@ const TOLD_MAX: usize = 10;
 pub(super) struct Failures {
     count: usize,
     told: BTreeMap<usize, String>,
-    worst: Option<(Code, &'static str)>,
+    worst: Option<(Code, &'static str, Retry)>,
 }
 
 impl Failures {
@@ -24,10 +24,14 @@ impl Failures {
 
     /// Profiles failed alike.
     pub(super) fn add_all(&mut self, profiles: Range<usize>, failure: Failure) {
-        let Failure { code, reason, message } = failure.shortened();
+        let Failure { code, reason, message, retry } = failure.shortened();
         self.count += profiles.len();
-        if self.worst.is_none_or(|(worst, _)| urgency(worst) < urgency(code)) {
-            self.worst = Some((code, reason));
+        match &mut self.worst {
+            Some((worst, ..)) if urgency(*worst) > urgency(code) => {}
+            // What could pass only later sets the time for all.
+            Some((worst, _, longest)) if *worst == code => *longest = retry.max(*longest),
+            Some((worst, ..)) if urgency(*worst) == urgency(code) => {}
+            worst => *worst = Some((code, reason, retry)),
         }
         for profile in profiles.take(TOLD_MAX) {
             self.told.insert(profile, message.clone());
@@ -39,7 +43,7 @@ impl Failures {
 
     /// One failure as it is; several as `N errors: a; b`, with the code of the one whose retry makes most sense.
     pub(super) fn outcome(self) -> Result<(), Failure> {
-        let Some((code, reason)) = self.worst else { return Ok(()) };
+        let Some((code, reason, retry)) = self.worst else { return Ok(()) };
         let more = self.count - self.told.len();
         let mut texts: Vec<String> = self.told.into_values().collect();
         if more > 0 {
@@ -49,7 +53,7 @@ impl Failures {
         if self.count > 1 {
             message = format!("{} errors: {message}", self.count);
         }
-        Err(Failure { code, reason, message })
+        Err(Failure::new(code, reason, message).with_retry(retry))
     }
 }
 
@@ -65,10 +69,12 @@ fn urgency(code: Code) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn failure(code: Code, message: &str) -> Failure {
-        Failure { code, reason: "some", message: message.to_owned() }
+        Failure::new(code, "some", message.to_owned())
     }
 
     #[test]
@@ -86,6 +92,19 @@ mod tests {
             (both.code, both.message.as_str()),
             (Code::ResourceExhausted, "2 errors: empty profile; slow down")
         );
+    }
+
+    #[test]
+    fn several_that_wait_are_retried_when_the_last_of_them_can_pass() {
+        let after = |seconds| Retry::After(Duration::from_secs(seconds));
+        let mut failures = Failures::default();
+        for (profile, retry) in
+            [after(2), Retry::Never, after(7), Retry::Soon].into_iter().enumerate()
+        {
+            failures.add(profile, failure(Code::ResourceExhausted, "slow").with_retry(retry));
+        }
+        failures.add(4, failure(Code::InvalidArgument, "bad").with_retry(after(9)));
+        assert_eq!(failures.outcome().unwrap_err().retry, after(7));
     }
 
     /// 100,000 failures of 650 kB each were once kept to be joined.

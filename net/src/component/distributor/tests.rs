@@ -35,8 +35,12 @@ struct Node {
 
 impl Node {
     fn start() -> Self {
+        Self::start_with(Limits { ingestion_rate_mb: 0.0, ..Limits::default() })
+    }
+
+    fn start_with(limits: Limits) -> Self {
         let world = World::new(7);
-        let limits = TenantLimits::from(Limits { ingestion_rate_mb: 0.0, ..Limits::default() });
+        let limits = TenantLimits::from(limits);
         let pressure = Pressure::new(SHARDS);
         let budget = Budget::new(1 << 30, SHARDS);
         let readiness = Readiness::new(SHARDS);
@@ -211,7 +215,7 @@ fn what_an_upload_becomes_is_admitted_while_it_grows() {
 fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
     let node = Node::start();
     let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
-    assert_eq!(admit(1 << 20), Ok(()));
+    assert_eq!(admit(1 << 20), Ok(256 << 20));
     assert_eq!(admit(1 << 30).unwrap_err().reason, "memory_limit");
     let waits = |shard| {
         let late = node.pressure.of_shard(ShardId(shard));
@@ -219,7 +223,7 @@ fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
         late.set_waiting(1);
     };
     waits(0);
-    assert_eq!(admit(1 << 20), Ok(()), "the other shard has time");
+    assert_eq!(admit(1 << 20), Ok(256 << 20), "the other shard has time");
     waits(1);
     let failure = admit(1 << 20).unwrap_err();
     assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, INGEST_QUEUE_FULL));
@@ -349,4 +353,36 @@ fn series_of_a_spread_service_go_to_the_splits_of_their_labels() {
         numbers.next(&PartitionKey { tenant, service_name: "checkout".into(), split })
     };
     assert_eq!((next(0), next(1)), (4 * 64 - 2 * again + 1, 2 * again + 1));
+}
+
+#[test]
+fn a_spent_rate_says_when_to_come_back_and_refuses_until_then_on_the_head() {
+    let mb = 1.0 / 1024.0;
+    let limits =
+        Limits { ingestion_rate_mb: mb, ingestion_burst_size_mb: 4.0 * mb, ..Limits::default() };
+    let node = Node::start_with(limits);
+    let profile = |bytes: usize| Bytes::from(vec![0; bytes]);
+    let push = |bytes| {
+        let labels = vec![("service_name".to_owned(), "a".to_owned())];
+        node.push(vec![PushedSeries { labels, naming: None, profiles: vec![profile(bytes)] }], 0)
+    };
+    let label_bytes = "service_namea".len();
+    let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
+    assert_eq!(push(3072 - label_bytes).unwrap_err().reason, "malformed_profile", "3 of 4 kB");
+    assert!(admit(1 << 20).is_ok(), "nothing was refused yet");
+    let refused = push(3072 - label_bytes).unwrap_err();
+    assert_eq!(refused.reason, "rate_limited");
+    let Retry::After(wait) = refused.retry else { panic!("{refused:?}") };
+    assert!((1_990..=2_000).contains(&wait.as_millis()), "two more at one a second: {wait:?}");
+    assert!(admit(3000).is_ok(), "a shorter one may pass");
+    let head = admit(3072).unwrap_err();
+    assert_eq!(head.message, "push rate limit (1.0 KiB) exceeded while adding 3.0 KiB");
+    assert!(matches!(head.retry, Retry::After(_)), "{head:?}");
+
+    let rt = node.runtimes[0].clone();
+    node.world.complete(&node.runtimes[0], async move { rt.sleep(wait).await }).unwrap();
+    assert!(admit(3072).is_ok());
+    assert_eq!(push(3072 - label_bytes).unwrap_err().reason, "malformed_profile");
+    let never = push(5000).unwrap_err();
+    assert_eq!((never.reason, never.retry), ("rate_limited", Retry::Never), "above the burst");
 }

@@ -76,13 +76,13 @@ impl<R: Runtime> Querier<R> {
 
     fn slot(&self) -> Result<Slot<'_>, Failure> {
         if self.in_flight.get() >= QUESTIONS_IN_FLIGHT_MAX {
-            return Err(Failure {
-                code: Code::ResourceExhausted,
-                reason: "too_many_queries",
-                message: format!(
+            return Err(Failure::new(
+                Code::ResourceExhausted,
+                "too_many_queries",
+                format!(
                     "{QUESTIONS_IN_FLIGHT_MAX} queries are being answered by this shard; retry later"
                 ),
-            });
+            ));
         }
         self.in_flight.set(self.in_flight.get() + 1);
         Ok(Slot(&self.in_flight))

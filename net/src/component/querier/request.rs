@@ -181,15 +181,15 @@ pub(super) fn matchers_of_all(selectors: &[String]) -> Result<Vec<MatcherText>, 
 /// Whatever is wrong with a request.
 #[expect(clippy::needless_pass_by_value, reason = "errors are handed over by `map_err`")]
 pub(super) fn refused(error: impl ToString) -> Failure {
-    Failure { code: Code::InvalidArgument, reason: "", message: error.to_string() }
+    Failure::new(Code::InvalidArgument, "", error.to_string())
 }
 
 pub(super) fn unimplemented(message: impl Into<String>) -> Failure {
-    Failure { code: Code::Unimplemented, reason: "", message: message.into() }
+    Failure::new(Code::Unimplemented, "", message)
 }
 
 /// A part that no shard of ours would send.
 #[expect(clippy::needless_pass_by_value, reason = "errors are handed over by `map_err`")]
 pub(super) fn bad_part(error: impl ToString) -> Failure {
-    Failure { code: Code::Internal, reason: "", message: error.to_string() }
+    Failure::new(Code::Internal, "", error.to_string())
 }

@@ -10,7 +10,7 @@
 //! Not here: inflating the message, base64 around the frames ([`super::text`]).
 
 use bytes::Bytes;
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 use thiserror::Error;
 
 use crate::http::reply::BODY_TOO_LARGE_REASON;
@@ -85,16 +85,20 @@ impl FrameError {
     /// What the client is told.
     pub(in crate::http) fn failure(&self) -> Failure {
         let (code, reason) = match self {
+            Self::TooLarge { .. } => {
+                let failure =
+                    Failure::new(Code::ResourceExhausted, BODY_TOO_LARGE_REASON, self.to_string());
+                return failure.with_retry(Retry::Never);
+            }
             // "Cardinality violations" are unimplemented, by the list of gRPC's codes.
             Self::NoMessage | Self::SecondMessage => (Code::Unimplemented, ""),
-            Self::TooLarge { .. } => (Code::ResourceExhausted, BODY_TOO_LARGE_REASON),
             Self::ShortHead
             | Self::Short { .. }
             | Self::Flags(_)
             | Self::NoEncoding
             | Self::AfterEnd => (Code::Internal, ""),
         };
-        Failure { code, reason, message: self.to_string() }
+        Failure::new(code, reason, self.to_string())
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::mpsc;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 
 pub(super) use self::frame::FrameReader;
 pub(super) use self::text::{TextReader, TextWriter};
@@ -151,11 +151,12 @@ fn trailers_frame(trailers: &HeaderMap) -> Bytes {
 }
 
 fn too_large(bytes: u64) -> Failure {
-    Failure {
-        code: Code::ResourceExhausted,
-        reason: reply::BODY_TOO_LARGE_REASON,
-        message: format!("the answer has {bytes} bytes, more than a gRPC message may have"),
-    }
+    Failure::new(
+        Code::ResourceExhausted,
+        reply::BODY_TOO_LARGE_REASON,
+        format!("the answer has {bytes} bytes, more than a gRPC message may have"),
+    )
+    .with_retry(Retry::Never)
 }
 
 /// Whether the reply's message may be gzip'd: as the request's was, or as it is asked for.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use engine::route::ShardId;
@@ -52,9 +54,21 @@ fn retrying_is_suggested_where_it_helps() {
         (Code::InvalidArgument, false),
         (Code::Internal, false),
     ] {
-        let failure = Failure { code, reason: "", message: "no".to_owned() };
+        let failure = Failure::new(code, "", "no");
         for reply in [connect::failure(&failure), plain_failure(&failure.clone().into())] {
             assert_eq!(reply.headers().contains_key(RETRY_AFTER), retried, "{code:?}");
+        }
+    }
+}
+
+#[test]
+fn the_time_to_retry_is_told_in_whole_seconds_and_never_too_early() {
+    for (wait_ms, seconds) in [(0, "1"), (1000, "1"), (1001, "2"), (59_999, "60"), (1 << 40, "600")]
+    {
+        let retry = Retry::After(Duration::from_millis(wait_ms));
+        let failure = Failure::new(Code::ResourceExhausted, "", "no").with_retry(retry);
+        for reply in [connect::failure(&failure), plain_failure(&failure.clone().into())] {
+            assert_eq!(reply.headers()[RETRY_AFTER], seconds, "{wait_ms} ms");
         }
     }
 }
@@ -63,7 +77,7 @@ fn retrying_is_suggested_where_it_helps() {
 fn what_can_never_pass_is_not_to_be_retried() {
     let message = "request body too large".to_owned();
     let reason = BODY_TOO_LARGE_REASON;
-    let failure = Failure { code: Code::ResourceExhausted, reason, message };
+    let failure = Failure::new(Code::ResourceExhausted, reason, message).with_retry(Retry::Never);
     assert!(!connect::failure(&failure).headers().contains_key(RETRY_AFTER));
 }
 

@@ -78,11 +78,11 @@ where
         return form.failure(&failure);
     }
     let Some(watch) = Watch::begin(server) else {
-        return form.failure(&Failure {
-            code: Code::ResourceExhausted,
-            reason: "",
-            message: format!("{WATCHES_MAX} watches are open already; use Check"),
-        });
+        return form.failure(&Failure::new(
+            Code::ResourceExhausted,
+            "",
+            format!("{WATCHES_MAX} watches are open already; use Check"),
+        ));
     };
     let (sender, frames) = mpsc::channel(UNREAD_MAX);
     server.rt.spawn(Class::Rpc, watch.run(form, sender));

@@ -42,11 +42,14 @@ where
     let (head, body) = request.into_parts();
     let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
     let claimed_bytes = body.size_hint().exact().unwrap_or(0);
-    if let Err(failure) = server.api.writes().admit_head(&tenant, claimed_bytes) {
-        body::discard(&server.rt, body).await;
-        return Err(failure.into());
-    }
-    let limits = server.push_body_limits();
+    let bytes_max = match server.api.writes().admit_head(&tenant, claimed_bytes) {
+        Ok(bytes_max) => bytes_max,
+        Err(failure) => {
+            body::discard(&server.rt, body).await;
+            return Err(failure.into());
+        }
+    };
+    let limits = server.push_body_limits(bytes_max);
     let received = body::read(&server.rt, body, &limits).await.map_err(body_failure)?;
     let work = {
         let server = server.clone();

@@ -14,7 +14,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use futures_channel::oneshot;
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 
 use super::app::Api;
 use super::body::BodyError;
@@ -57,18 +57,17 @@ fn check_ready<R, A: Api>(server: &Server<R, A>) -> Result<(), Failure> {
 }
 
 fn unavailable(message: String) -> Failure {
-    Failure { code: Code::Unavailable, reason: "", message }
+    Failure::new(Code::Unavailable, "", message)
 }
 
 /// What the client of a procedure is told of a body that was not read.
 fn body_failure(error: BodyError) -> Failure {
-    let failure = |code, message| Failure { code, reason: "", message };
+    let failure = |code, message| Failure::new(code, "", message);
     match error {
-        BodyError::TooLarge => Failure {
-            code: Code::ResourceExhausted,
-            reason: reply::BODY_TOO_LARGE_REASON,
-            message: BODY_TOO_LARGE.to_owned(),
-        },
+        BodyError::TooLarge => {
+            Failure::new(Code::ResourceExhausted, reply::BODY_TOO_LARGE_REASON, BODY_TOO_LARGE)
+                .with_retry(Retry::Never)
+        }
         BodyError::Memory(failure) | BodyError::Call(failure) => failure,
         BodyError::Read(text) => failure(Code::InvalidArgument, format!("read message: {text}")),
         BodyError::Timeout => failure(
@@ -80,11 +79,9 @@ fn body_failure(error: BodyError) -> Failure {
 
 fn inflate_failure(error: InflateError) -> Failure {
     match error {
-        InflateError::Gzip(error) => Failure {
-            code: Code::InvalidArgument,
-            reason: "",
-            message: format!("decompress: {error}"),
-        },
+        InflateError::Gzip(error) => {
+            Failure::new(Code::InvalidArgument, "", format!("decompress: {error}"))
+        }
         InflateError::Rope(RopeError::TooLarge) => body_failure(BodyError::TooLarge),
         InflateError::Rope(RopeError::Memory(failure)) => failure,
     }

@@ -100,11 +100,14 @@ where
     let (caller, limits, class) = if procedure == Procedure::Push {
         let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
         let claimed_bytes = body.size_hint().exact().unwrap_or(0);
-        if let Err(failure) = server.api.writes().admit_head(&tenant, claimed_bytes) {
-            body::discard(&server.rt, body).await;
-            return Err(failure);
-        }
-        (Caller::Write(tenant), server.push_body_limits(), Class::Ingest)
+        let bytes_max = match server.api.writes().admit_head(&tenant, claimed_bytes) {
+            Ok(bytes_max) => bytes_max,
+            Err(failure) => {
+                body::discard(&server.rt, body).await;
+                return Err(failure);
+            }
+        };
+        (Caller::Write(tenant), server.push_body_limits(bytes_max), Class::Ingest)
     } else {
         let tenants = tenants_of_read(server.config.tenancy, &head.headers)?;
         check_ready(server)?;
