@@ -213,9 +213,11 @@ fn what_an_upload_becomes_is_admitted_while_it_grows() {
 
 #[test]
 fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
-    let node = Node::start();
+    let limits =
+        Limits { ingestion_rate_mb: 0.0, ingestion_body_limit_mb: 2048.0, ..Limits::default() };
+    let node = Node::start_with(limits);
     let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
-    assert_eq!(admit(1 << 20), Ok(256 << 20));
+    assert_eq!(admit(1 << 20), Ok(2 << 30));
     assert_eq!(admit(1 << 30).unwrap_err().reason, "memory_limit");
     let waits = |shard| {
         let late = node.pressure.of_shard(ShardId(shard));
@@ -223,10 +225,11 @@ fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
         late.set_waiting(1);
     };
     waits(0);
-    assert_eq!(admit(1 << 20), Ok(256 << 20), "the other shard has time");
+    assert_eq!(admit(1 << 20), Ok(2 << 30), "the other shard has time");
     waits(1);
     let failure = admit(1 << 20).unwrap_err();
     assert_eq!((failure.code, failure.reason), (Code::ResourceExhausted, INGEST_QUEUE_FULL));
+    assert!(matches!(failure.retry, Retry::After(_)), "{failure:?}");
     assert!(node.discarded(INGEST_QUEUE_FULL) > 0.0);
     let good = series(&[("__name__", "process_cpu")], vec![node.good_profile()]);
     assert_eq!(node.push(vec![good], 0), Ok(()), "a queue that is empty takes what comes");
