@@ -353,8 +353,8 @@ impl<R: Runtime> Shard<R> {
                     match files.read(&block, &ranges).await {
                         Ok(bytes) => select.provide(bytes),
                         Err(message) => {
-                            let code = Code::Internal;
-                            let failure = Failure { code, reason: "block_unreadable", message };
+                            let failure =
+                                Failure::new(Code::Internal, "block_unreadable", message);
                             return SelectReply::Failed(failure);
                         }
                     }

@@ -166,7 +166,7 @@ impl<R: Runtime> Cutter<R> {
         let mut flushes = self.flushes.borrow_mut();
         if flushes.len() >= FLUSHES_MAX {
             let message = format!("{FLUSHES_MAX} flushes are under way; retry later");
-            let failure = Failure { code: Code::ResourceExhausted, reason: "", message };
+            let failure = Failure::new(Code::ResourceExhausted, "", message);
             return responder.reply(Reply::Flush(Err(failure)));
         }
         flushes.push(responder);
@@ -211,10 +211,9 @@ impl<R: Runtime> Cutter<R> {
             // Frozen heads of an earlier try first, and then what came since.
             for _ in 0..2 {
                 let cut = self.cut(&tenant, Trigger::Flush).await;
-                outcome = outcome.and(cut.map_err(|message| Failure {
-                    code: Code::Internal,
-                    reason: "",
-                    message: format!("flushing tenant {tenant}: {message}"),
+                outcome = outcome.and(cut.map_err(|message| {
+                    let text = format!("flushing tenant {tenant}: {message}");
+                    Failure::new(Code::Internal, "", text)
                 }));
             }
         }

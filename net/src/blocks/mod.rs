@@ -72,7 +72,7 @@ impl Blocks {
         let asked = |damaged: &&Damaged| tenants_of(request).any(|t| t == damaged.tenant.as_str());
         let Some(Damaged { path, reason, .. }) = damaged.iter().find(asked) else { return Ok(()) };
         let message = format!("{path}: {reason}");
-        Err(Failure { code: Code::DataLoss, reason: "block_damaged", message })
+        Err(Failure::new(Code::DataLoss, "block_damaged", message))
     }
 
     /// Whether a block of an earlier run holds a profile. Told until [`Self::forget_published`].

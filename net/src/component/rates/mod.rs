@@ -107,11 +107,9 @@ impl<R: Runtime> Rates<R> {
             Ok(RateReply::Granted { .. }) => Ok(Charge::Granted),
             Ok(RateReply::Limited { wait_ns }) => Ok(Charge::Limited { wait_ns }),
             Ok(other) => panic!("tokens are granted or not: {other:?}"),
-            Err(oneshot::Canceled) => Err(Failure {
-                code: Code::Unavailable,
-                reason: "shard_gone",
-                message: "the node is stopping".to_owned(),
-            }),
+            Err(oneshot::Canceled) => {
+                Err(Failure::new(Code::Unavailable, "shard_gone", "the node is stopping"))
+            }
         }
     }
 
