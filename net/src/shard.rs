@@ -353,8 +353,7 @@ impl<R: Runtime> Shard<R> {
                     match files.read(&block, &ranges).await {
                         Ok(bytes) => select.provide(bytes),
                         Err(message) => {
-                            let failure =
-                                Failure::new(Code::Internal, "block_unreadable", message);
+                            let failure = Failure::new(Code::Internal, "block_unreadable", message);
                             return SelectReply::Failed(failure);
                         }
                     }

@@ -41,7 +41,7 @@ const START_INTERVAL: Duration = Duration::from_millis(5);
 const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// And no longer than this: a disk that has room again is used soon.
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_mins(1);
 
 /// Requests to flush that wait at a shard; more are refused. One cut of everything answers all that came before it.
 const FLUSHES_MAX: usize = 64;
@@ -144,7 +144,7 @@ impl<R: Runtime> Cutter<R> {
         readiness: Readiness,
     ) -> Rc<Self> {
         let cutter = Rc::new(Self {
-            rt: rt.clone(),
+            rt,
             settings,
             heads,
             blocks,
@@ -157,7 +157,7 @@ impl<R: Runtime> Cutter<R> {
             leftovers: RefCell::default(),
             step: Cell::new(None),
         });
-        rt.spawn(Class::Background, Rc::clone(&cutter).run());
+        cutter.rt.spawn(Class::Background, Rc::clone(&cutter).run());
         cutter
     }
 
@@ -211,10 +211,10 @@ impl<R: Runtime> Cutter<R> {
             // Frozen heads of an earlier try first, and then what came since.
             for _ in 0..2 {
                 let cut = self.cut(&tenant, Trigger::Flush).await;
-                outcome = outcome.and(cut.map_err(|message| {
+                if let Err(message) = cut {
                     let text = format!("flushing tenant {tenant}: {message}");
-                    Failure::new(Code::Internal, "", text)
-                }));
+                    outcome = outcome.and_then(|()| Err(Failure::new(Code::Internal, "", text)));
+                }
             }
         }
         for responder in flushes {

@@ -470,7 +470,7 @@ impl<R: Runtime> Writes for Distributor<R> {
                 INGEST_WAIT_MAX.as_millis()
             );
             // Nothing more is taken in meanwhile: what is above the limit is gone then.
-            let retry = Retry::After(wait - INGEST_WAIT_MAX);
+            let retry = Retry::After(wait.saturating_sub(INGEST_WAIT_MAX));
             Err(refusal(Code::ResourceExhausted, INGEST_QUEUE_FULL, text).with_retry(retry))
         };
         admitted.map(|()| body_bytes_max).inspect_err(|failure| {

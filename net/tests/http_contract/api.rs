@@ -109,7 +109,10 @@ impl Writes for FakeApi {
     fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure> {
         self.claimed_bytes.borrow_mut().push(claimed_bytes);
         let bytes_max = self.body_bytes_max.borrow().get(tenant.as_str()).copied();
-        self.head_failure.borrow().clone().map_or(Ok(bytes_max.unwrap_or(256 << 20)), Err)
+        match self.head_failure.borrow().clone() {
+            Some(failure) => Err(failure),
+            None => Ok(bytes_max.unwrap_or(256 << 20)),
+        }
     }
 
     async fn push(

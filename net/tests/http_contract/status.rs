@@ -160,11 +160,11 @@ fn a_flush_is_answered_when_it_is_done_or_says_why_it_is_not() {
     let answer = flush("POST");
     assert_eq!((answer.status.as_u16(), answer.text()), (204, ""));
     assert_eq!(flush("GET").status.as_u16(), 405);
-    *world.api().failure.borrow_mut() = Some(proto::rpc::Failure {
-        code: proto::rpc::Code::Internal,
-        reason: "",
-        message: "flushing tenant t: no space left on device".to_owned(),
-    });
+    *world.api().failure.borrow_mut() = Some(proto::rpc::Failure::new(
+        proto::rpc::Code::Internal,
+        "",
+        "flushing tenant t: no space left on device",
+    ));
     let answer = flush("POST");
     assert_eq!(answer.status.as_u16(), 500);
     assert!(answer.text().contains("no space left on device"), "{}", answer.text());

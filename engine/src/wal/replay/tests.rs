@@ -305,7 +305,7 @@ fn a_truncated_log_yields_what_is_before_the_damage_and_counts_what_is_behind() 
         }
     }
     // The log's secret number is told by the headers that are left.
-    let mut headless = whole.clone();
+    let mut headless = whole;
     headless.files[0][20] ^= 1;
     let (records, end) = headless.replay_as(|replay| replay.truncating(true));
     let lost = end.unwrap().lost.unwrap();
