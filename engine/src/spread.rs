@@ -56,7 +56,7 @@ const DEALS_MAX: u32 = 4;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SpreadOptions {
     /// Share of a core that ingest must take on the home before anything is spread: below it the symbols that splits keep
-    /// twice cost more than they bring.
+    /// twice cost more than they bring. A hundredth is about a thousand pods that push 15-second profiles of one service.
     pub loaded_share: f64,
     /// Share of a core below which a whole service counts as quiet. Far below `loaded_share`, so that a count does not swing.
     pub quiet_share: f64,
@@ -69,8 +69,8 @@ pub struct SpreadOptions {
 impl Default for SpreadOptions {
     fn default() -> Self {
         Self {
-            loaded_share: 0.1,
-            quiet_share: 0.025,
+            loaded_share: 0.01,
+            quiet_share: 0.0025,
             quiet_ns: 600 * 1_000_000_000,
             settle_ns: 20 * 1_000_000_000,
         }

@@ -144,7 +144,7 @@ fn a_node_of_one_shard_never_spreads() {
 #[test]
 fn an_idle_shard_and_many_small_services_spread_nothing() {
     let mut node = Node::new(2);
-    node.run(120, &[(key("only"), 64, 0.05)]);
+    node.run(120, &[(key("only"), 64, 0.005)]);
     let small: Vec<_> = (0..100).map(|i| (key(&format!("s{i}")), 4, 0.015)).collect();
     node.run(120, &small);
     assert!(node.known.is_empty(), "{:?}", node.known);
