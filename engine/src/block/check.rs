@@ -93,7 +93,7 @@ impl Pass {
     async fn run(&mut self) {
         for table in Table::ALL {
             if let Err(error) = self.file(table).await {
-                self.faults.push(error);
+                self.fault(error);
             }
         }
         let reader = Arc::clone(&self.reader);
@@ -103,33 +103,72 @@ impl Pass {
             }
             let symbols =
                 symbols::load(&reader, partition, &self.secret, &self.port, &self.pace).await;
-            self.faults.extend(symbols.err());
+            if let Err(error) = symbols {
+                self.fault(error);
+            }
             if let Err(error) = self.profiles(partition).await {
-                self.faults.push(error);
+                self.fault(error);
             }
         }
     }
 
-    /// A whole file against what `meta.json` says of it.
+    /// A whole file against what `meta.json` says of it, and each page against what the index says, so that damage has a place.
     async fn file(&mut self, table: Table) -> Result<(), BlockError> {
         let file = table.file_name();
-        let facts = self.reader.meta().file(file).expect("an opened block tells of its tables");
-        let (length, expected) = (facts.bytes, facts.checksum);
-        let (mut hasher, mut offset) = (Xxh3Default::new(), 0);
-        while offset < length {
-            let range = ByteRange { file, offset, bytes: PIECE_BYTES.min(length - offset) };
+        let reader = Arc::clone(&self.reader);
+        let facts = reader.meta().file(file).expect("an opened block tells of its tables");
+        let (mut whole, mut at, mut are_pages_sound) = (Xxh3Default::new(), 0, true);
+        for page in reader.index().table(table).pages() {
+            self.stretch(file, (at, page.offset), &mut whole, None).await?;
+            at = page.offset + u64::from(page.bytes);
+            let mut of_page = Xxh3Default::new();
+            self.stretch(file, (page.offset, at), &mut whole, Some(&mut of_page)).await?;
+            let (found, expected) = (of_page.digest(), page.checksum);
+            if found != expected {
+                are_pages_sound = false;
+                let (offset, bytes) = (page.offset, page.bytes.into());
+                self.fault(BlockError::Checksum { file, offset, bytes, found, expected });
+                if self.faults.len() >= FAULTS_MAX {
+                    return Ok(());
+                }
+            }
+        }
+        self.stretch(file, (at, facts.bytes), &mut whole, None).await?;
+        let (found, expected) = (whole.digest(), facts.checksum);
+        if found == expected || !are_pages_sound {
+            return Ok(());
+        }
+        Err(BlockError::BesidePages { file, offset: at, found, expected })
+    }
+
+    /// Reads a stretch of a file into its checksums.
+    async fn stretch(
+        &mut self,
+        file: &'static str,
+        (mut offset, end): (u64, u64),
+        whole: &mut Xxh3Default,
+        mut part: Option<&mut Xxh3Default>,
+    ) -> Result<(), BlockError> {
+        while offset < end {
+            let range = ByteRange { file, offset, bytes: PIECE_BYTES.min(end - offset) };
             let pieces = self.port.ask(vec![range]).await;
             let piece = pieces.first().expect("the driver answers every range");
             range.check_length(piece)?;
-            hasher.update(piece);
+            whole.update(piece);
+            if let Some(part) = &mut part {
+                part.update(piece);
+            }
             offset += range.bytes;
             self.pace.turn().await;
         }
-        let found = hasher.digest();
-        if found == expected {
-            return Ok(());
+        Ok(())
+    }
+
+    /// A page is looked at more than once; its damage is told once.
+    fn fault(&mut self, error: BlockError) {
+        if !self.faults.contains(&error) {
+            self.faults.push(error);
         }
-        Err(BlockError::Checksum { file, offset: 0, bytes: length, found, expected })
     }
 
     async fn profiles(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {

@@ -366,11 +366,15 @@ impl TableIndex {
         hold(rows == self.rows, "row groups leave rows out")
     }
 
+    /// Its pages as they lie in the file.
+    pub(super) fn pages(&self) -> impl Iterator<Item = &PageIndex> {
+        let chunks = self.row_groups.iter().flat_map(|group| &group.chunks);
+        chunks.flat_map(|chunk| chunk.dictionary.iter().chain(&chunk.pages))
+    }
+
     /// Behind the last page.
     pub(super) fn pages_end(&self) -> u64 {
-        let chunks = self.row_groups.iter().flat_map(|group| &group.chunks);
-        let pages = chunks.flat_map(|chunk| chunk.dictionary.iter().chain(&chunk.pages));
-        pages.map(|page| page.offset + u64::from(page.bytes)).max().unwrap_or(0)
+        self.pages().map(|page| page.offset + u64::from(page.bytes)).max().unwrap_or(0)
     }
 }
 

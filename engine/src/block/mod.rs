@@ -102,6 +102,22 @@ pub enum BlockError {
         /// Checksum when they were written.
         expected: u64,
     },
+    /// Bytes outside of pages differ from what was written: Parquet's magic, page indexes and footer, which have no checksum of
+    /// their own.
+    #[error(
+        "{file}: bytes 0 to 4 or from {offset} on are damaged: all pages are sound, but the file's checksum is {found:016x}, \
+         expected {expected:016x}"
+    )]
+    BesidePages {
+        /// The damaged file.
+        file: &'static str,
+        /// Behind its last page.
+        offset: u64,
+        /// Checksum of the file.
+        found: u64,
+        /// Checksum when it was written.
+        expected: u64,
+    },
     /// Sound bytes that no writer of this version would write.
     #[error("{file}: {what}")]
     Malformed {

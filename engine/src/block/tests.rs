@@ -1,5 +1,7 @@
 //! Laws of blocks: what heads answered, their block answers; damage is told and never answered.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
