@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// File that is locked; it holds the process id of whoever locked it last.
-const LOCK_FILE: &str = "lock";
+pub const LOCK_FILE: &str = "lock";
 
 /// Longest process id read from the file, bytes: whatever else lies there is not believed.
 const PID_BYTES_MAX: u64 = 20;
@@ -70,6 +70,21 @@ impl DataDir {
     }
 }
 
+/// Whether a process has locked the directory. Takes the lock for a moment at most, so that a process that starts is not refused,
+/// and changes nothing.
+pub fn is_locked(path: &Path) -> io::Result<bool> {
+    let lock = match File::open(path.join(LOCK_FILE)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Overwrites what an earlier process wrote, block for block: a disk without room must not keep a process from starting.
 fn write_pid(lock: &mut File) -> io::Result<()> {
     const WIDTH: usize = PID_BYTES_MAX as usize;
@@ -98,8 +113,11 @@ mod tests {
         let second = DataDir::open(&path).unwrap_err().to_string();
         let pid = std::process::id();
         assert!(second.ends_with(&format!("is in use by process {pid}")), "{second}");
+        assert!(is_locked(&path).unwrap());
         drop(first);
+        assert!(!is_locked(&path).unwrap());
         DataDir::open(&path).unwrap();
+        assert!(!is_locked(parent.path()).unwrap(), "nobody ever used it");
     }
 
     #[test]

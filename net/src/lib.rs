@@ -10,6 +10,7 @@ pub mod config;
 pub mod data_dir;
 pub mod http;
 pub mod mesh;
+pub mod offline;
 pub mod overrides;
 pub mod pressure;
 pub mod process;

@@ -27,6 +27,7 @@ pub use admission::{Admission, Outcome, PIPELINE_VERSION};
 pub use admit::series_labels;
 pub(crate) use inflate::PROFILE_BYTES_MAX;
 pub use intake::{Intake, IntakeStep, PushFacts};
+pub use time::format_time_ms;
 
 /// A run of bytes in [`Profile::bytes`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

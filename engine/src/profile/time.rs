@@ -1,7 +1,7 @@
 //! Instants as Go prints them: the form that clients know from Pyroscope's error texts.
 
-/// `2026-11-24 05:30:00.123 +0000 UTC`; a fraction ends with its last digit that is not 0.
-pub(super) fn format_time_ms(unix_ms: i64) -> String {
+/// An instant of Unix milliseconds: `2026-11-24 05:30:00.123 +0000 UTC`; a fraction ends with its last digit that is not 0.
+pub fn format_time_ms(unix_ms: i64) -> String {
     let (day, ms_of_day) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000));
     let (year, month, day) = civil_from_days(day);
     let (second, ms) = (ms_of_day / 1000, ms_of_day % 1000);

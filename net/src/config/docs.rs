@@ -31,7 +31,11 @@ pub(super) fn help() -> String {
         "  -help\n    \tPrint this and end.\n  \
          -help-all\n    \tPrint this with the flags that are accepted and do nothing, and end.\n  \
          -modules\n    \tPrint the modules that -target takes and end.\n  \
-         -version\n    \tPrint the version and end.\n",
+         -version\n    \tPrint the version and end.\n\n\
+         Commands, in place of flags:\n\n  \
+         check DIR\n    \tCheck every file of a data directory and end: 0 where all is sound, else 1.\n  \
+         blocks list DIR [--json]\n    \tPrint the blocks of a data directory.\n  \
+         blocks inspect BLOCK_DIR [--json]\n    \tPrint what a block holds.\n",
     );
     text
 }

@@ -18,24 +18,24 @@ pub(super) fn log_path(run: u128, shard: u16) -> String {
 }
 
 /// A segment's file in its log's directory; eight digits, so that names sort as numbers.
-pub(super) fn segment_name(number: u64) -> String {
+pub fn segment_name(number: u64) -> String {
     format!("{number:08}{SEGMENT_SUFFIX}")
 }
 
 /// The run a directory's name stands for.
-pub(super) fn run_of(name: &str) -> Option<u128> {
+pub fn run_of(name: &str) -> Option<u128> {
     let run = Ulid::from_string(name).ok()?;
     (run.to_string() == name).then_some(run.0)
 }
 
 /// The shard a directory's name stands for.
-pub(super) fn shard_of(name: &str) -> Option<u16> {
+pub fn shard_of(name: &str) -> Option<u16> {
     let shard: u16 = name.parse().ok()?;
     (shard.to_string() == name).then_some(shard)
 }
 
 /// The segment a file's name stands for.
-pub(super) fn segment_of(name: &str) -> Option<u64> {
+pub fn segment_of(name: &str) -> Option<u64> {
     let number = name.strip_suffix(SEGMENT_SUFFIX)?.parse().ok()?;
     (segment_name(number) == name).then_some(number)
 }

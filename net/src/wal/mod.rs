@@ -46,7 +46,7 @@ use self::room::{Place, Room, Waiting};
 use crate::runtime::{Class, DISK_ALIGN, Runtime};
 use crate::signal::Signal;
 
-pub use self::directory::ROOT;
+pub use self::directory::{ROOT, run_of, segment_name, segment_of, shard_of};
 pub use self::metrics::Metrics;
 pub use self::pending::Pending;
 
