@@ -209,7 +209,8 @@ impl<R: Runtime> Cutter<R> {
         let mut outcome = Ok(());
         for tenant in self.tenants() {
             // Frozen heads of an earlier try first, and then what came since.
-            for _ in 0..2 {
+            let cuts = if self.waiting.borrow().contains_key(&tenant) { 2 } else { 1 };
+            for _ in 0..cuts {
                 let cut = self.cut(&tenant, Trigger::Flush).await;
                 if let Err(message) = cut {
                     let text = format!("flushing tenant {tenant}: {message}");
