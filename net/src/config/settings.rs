@@ -1,6 +1,6 @@
 //! YAML onto the table of flags: a key is a flag's path, a value is read as on the command line.
 //!
-//! A key is honoured ([`FLAGS`]), accepted and noted ([`accepted`]), a block around such keys, or an error with its line.
+//! A key is honoured ([`FLAGS`]), accepted and noted (`accepted`), a block around such keys, or an error with its line.
 //! A key without a value changes nothing, as with Go's YAML.
 
 use engine::limits::Limits;

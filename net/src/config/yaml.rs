@@ -3,7 +3,7 @@
 //! Scalars stay texts, because a setting reads its value from YAML as it does from the command line ([`super::Flag::set`]). Aliases
 //! and merge keys (`<<`) are resolved here: files of overrides share their blocks with them.
 //!
-//! Bounds: a document has [`DOCUMENT_BYTES_MAX`] bytes, nests [`DEPTH_MAX`] deep and weighs [`WEIGHT_MAX`] once aliases are
+//! Bounds: a document has [`DOCUMENT_BYTES_MAX`] bytes, nests `DEPTH_MAX` deep and weighs `WEIGHT_MAX` once aliases are
 //! resolved, so that a short file cannot grow into a large tree.
 //!
 //! Not here: which keys there are ([`super::settings`]).
