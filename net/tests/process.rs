@@ -176,7 +176,7 @@ fn a_configuration_file_of_pyroscope_starts_it_with_a_warning_for_what_does_noth
         "ingester.lifecycler.ring.replication_factor",
         "ingester.lifecycler.ring.kvstore.store",
         "compactor.data_dir",
-        "pyroscopedb.max_block_duration",
+        "pyroscopedb.row_group_target_size",
         "storage.s3.http.insecure_skip_verify",
         "storage.filesystem.dir",
         "self_profiling.disable_push",

@@ -48,7 +48,11 @@ where
         Err(failure) => Err(failure),
         Ok(None) => call(server, procedure, form, request).await,
         // Time that is over already is nobody's race.
-        Ok(Some(Duration::ZERO)) => Err(deadline_exceeded()),
+        Ok(Some(Duration::ZERO)) => {
+            // A connection that is closed over an unread body may reach the client before the answer does.
+            body::discard(&server.rt, request.into_body()).await;
+            Err(deadline_exceeded())
+        }
         Ok(Some(limit)) => {
             let called = call(server, procedure, form, request);
             let late = || Err(deadline_exceeded());
@@ -85,6 +89,27 @@ impl Formless {
     }
 }
 
+/// Whose call it is and how long its body may be, or why it is refused, by its head alone.
+fn admit_head<R, A>(
+    server: &Rc<Server<R, A>>,
+    procedure: Procedure,
+    headers: &HeaderMap,
+    claimed_bytes: u64,
+) -> Result<(Caller, BodyLimits, Class), Failure>
+where
+    R: Clock + Spawn + Clone + 'static,
+    A: Api,
+{
+    if procedure == Procedure::Push {
+        let tenant = tenant_of_write(server.config.tenancy, headers)?;
+        let bytes_max = server.api.writes().admit_head(&tenant, claimed_bytes)?;
+        return Ok((Caller::Write(tenant), server.push_body_limits(bytes_max), Class::Ingest));
+    }
+    let tenants = tenants_of_read(server.config.tenancy, headers)?;
+    check_ready(server)?;
+    Ok((Caller::Read(tenants), server.query_body_limits(), Class::Query))
+}
+
 /// Everything that can be refused on the headers is refused before the body is read.
 async fn call<R, A>(
     server: &Rc<Server<R, A>>,
@@ -97,21 +122,14 @@ where
     A: Api,
 {
     let (head, body) = request.into_parts();
-    let (caller, limits, class) = if procedure == Procedure::Push {
-        let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
-        let claimed_bytes = body.size_hint().exact().unwrap_or(0);
-        let bytes_max = match server.api.writes().admit_head(&tenant, claimed_bytes) {
-            Ok(bytes_max) => bytes_max,
-            Err(failure) => {
-                body::discard(&server.rt, body).await;
-                return Err(failure);
-            }
-        };
-        (Caller::Write(tenant), server.push_body_limits(bytes_max), Class::Ingest)
-    } else {
-        let tenants = tenants_of_read(server.config.tenancy, &head.headers)?;
-        check_ready(server)?;
-        (Caller::Read(tenants), server.query_body_limits(), Class::Query)
+    let claimed_bytes = body.size_hint().exact().unwrap_or(0);
+    let admitted = admit_head(server, procedure, &head.headers, claimed_bytes);
+    let (caller, limits, class) = match admitted {
+        Ok(admitted) => admitted,
+        Err(failure) => {
+            body::discard(&server.rt, body).await;
+            return Err(failure);
+        }
     };
     let mut opener = form.opener(&head.headers, limits.bytes_max)?;
     let received = body::read_message(&server.rt, body, &limits, &mut opener).await;
