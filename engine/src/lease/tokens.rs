@@ -65,7 +65,8 @@ impl TokenHome {
             if level + self.lent_total() as f64 >= bytes as f64 {
                 return TokenAnswer::Recall;
             }
-            return TokenAnswer::Limited { wait_ns: wait_ns(bytes as f64, level, rate) };
+            // The whole burst: what is lent comes back.
+            return TokenAnswer::Limited { wait_ns: self.bucket.wait_ns(bytes, rate, now_ns) };
         }
         let lease = if takes_lease {
             self.slice(report.spent.saturating_add(bytes), rate, now_ns)
@@ -131,11 +132,6 @@ impl TokenHome {
         let most = (rate.burst / SLICE_PARTS).min(spare).max(0.0) as u64;
         used.saturating_mul(SLICE_GROWTH).min(most)
     }
-}
-
-/// Time until a bucket at `level` holds `wanted`.
-fn wait_ns(wanted: f64, level: f64, rate: Rate) -> Option<u64> {
-    (wanted <= rate.burst).then(|| ((wanted - level) / rate.per_second * 1e9).ceil() as u64)
 }
 
 /// One tenant's tokens at a shard that holds some.

@@ -10,7 +10,7 @@ const UNFINISHED_SUFFIX: &str = ".tmp";
 
 /// What a name in a tenant's directory stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// A published block.
     Block(u128),
     /// What a publication left that did not end.
@@ -18,7 +18,7 @@ pub(super) enum Entry {
 }
 
 /// Directory of a tenant's blocks.
-pub(super) fn tenant_path(tenant: &TenantId) -> String {
+pub(crate) fn tenant_path(tenant: &TenantId) -> String {
     format!("{ROOT}/{tenant}")
 }
 
@@ -32,7 +32,8 @@ pub(super) fn unfinished_path(tenant: &TenantId, ulid: u128) -> String {
     format!("{ROOT}/{tenant}/.{}{UNFINISHED_SUFFIX}", Ulid(ulid))
 }
 
-pub(super) fn entry_of(name: &str) -> Option<Entry> {
+/// What a name in a tenant's directory stands for; `None`: nothing of ours.
+pub(crate) fn entry_of(name: &str) -> Option<Entry> {
     let ulid = |text: &str| {
         let ulid = Ulid::from_string(text).ok()?;
         (ulid.to_string() == text).then_some(ulid.0)

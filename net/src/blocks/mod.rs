@@ -31,6 +31,7 @@ use proto::rpc::select::SelectRequest;
 use proto::rpc::{Code, Failure};
 
 pub use self::cut::{Cutter, Settings, Trigger};
+pub(crate) use self::directory::{Entry, entry_of, tenant_path};
 pub use self::directory::{ROOT, block_path};
 pub use self::metrics::Metrics;
 pub use self::open::OpenError;

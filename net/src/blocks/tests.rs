@@ -161,7 +161,7 @@ fn a_crash_at_any_step_of_publishing_loses_and_repeats_nothing() {
 
 async fn unfinished(rt: Sim) -> usize {
     use crate::runtime::Disk as _;
-    let path = directory::tenant_path(&TenantId::anonymous());
+    let path = tenant_path(&TenantId::anonymous());
     let names = rt.list(&path).await.unwrap();
     names.iter().filter(|name| name.starts_with('.')).count()
 }

@@ -9,18 +9,18 @@ use engine::tenant::TenantId;
 use serde_json::{Value, json};
 
 use super::block_file::BlockDirectory;
-use super::check::{Entry, entry_of};
 use super::{Form, OfflineError, names};
+use crate::blocks::{self, Entry, entry_of};
 use crate::process::{EXIT_FAILED, EXIT_OK};
 
 /// One line or object a block, by tenant and age; 1 where one cannot be read.
 pub(super) fn list(directory: &Path, form: Form, out: &mut dyn Write) -> Result<u8, OfflineError> {
     std::fs::read_dir(directory).map_err(OfflineError::of(directory))?;
     let mut status = EXIT_OK;
-    let root = directory.join("blocks");
+    let root = directory.join(blocks::ROOT);
     for tenant in names(&root)?.iter().filter(|name| TenantId::parse(name).is_ok()) {
         for name in names(&root.join(tenant))? {
-            if !matches!(entry_of(&name), Some(Entry::Block)) {
+            if !matches!(entry_of(&name), Some(Entry::Block(_))) {
                 continue;
             }
             let path = root.join(tenant).join(&name);

@@ -19,10 +19,8 @@ use ulid::Ulid;
 
 use super::block_file::BlockDirectory;
 use super::{OfflineError, log_check, names};
+use crate::blocks::{self, Entry, entry_of};
 use crate::data_dir::{LOCK_FILE, is_locked};
-
-/// Directory of all blocks.
-const BLOCKS: &str = "blocks";
 
 /// What a check looked at, and how much of it is wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,7 +70,7 @@ pub(super) fn check(directory: &Path, out: &mut dyn Write) -> Result<Report, Off
     let mut findings = Findings { report: Report::default(), out };
     let is_in_use = is_locked(directory).map_err(OfflineError::of(directory))?;
     for name in names(directory)? {
-        if ![LOCK_FILE, BLOCKS, crate::wal::ROOT].contains(&name.as_str()) {
+        if ![LOCK_FILE, blocks::ROOT, crate::wal::ROOT].contains(&name.as_str()) {
             findings.note(format_args!("{name}: not looked at"))?;
         }
     }
@@ -83,7 +81,7 @@ pub(super) fn check(directory: &Path, out: &mut dyn Write) -> Result<Report, Off
     } else {
         log_check::logs(directory, &mut findings)?;
     }
-    blocks(directory, &mut findings)?;
+    all_blocks(directory, &mut findings)?;
     if !is_in_use && is_locked(directory).map_err(OfflineError::of(directory))? {
         findings.note(format_args!(
             "a server has begun to use this directory meanwhile: what is said of its logs may be of no meaning"
@@ -92,19 +90,19 @@ pub(super) fn check(directory: &Path, out: &mut dyn Write) -> Result<Report, Off
     Ok(findings.report)
 }
 
-fn blocks(directory: &Path, findings: &mut Findings<'_>) -> Result<(), OfflineError> {
-    for tenant in names(&directory.join(BLOCKS))? {
+fn all_blocks(directory: &Path, findings: &mut Findings<'_>) -> Result<(), OfflineError> {
+    for tenant in names(&directory.join(blocks::ROOT))? {
         let Ok(tenant) = TenantId::parse(&tenant) else {
-            findings.note(format_args!("{BLOCKS}/{tenant}: not a tenant's directory"))?;
+            findings.note(format_args!("{}/{tenant}: not a tenant's directory", blocks::ROOT))?;
             continue;
         };
-        let place = format!("{BLOCKS}/{tenant}");
+        let place = blocks::tenant_path(&tenant);
         let mut held = BTreeMap::new();
         for name in names(&directory.join(&place))? {
             let path = format!("{place}/{name}");
             match entry_of(&name) {
-                Some(Entry::Block) => block(directory, &path, &tenant, &mut held, findings)?,
-                Some(Entry::Unfinished) => findings.note(format_args!(
+                Some(Entry::Block(_)) => block(directory, &path, &tenant, &mut held, findings)?,
+                Some(Entry::Unfinished(_)) => findings.note(format_args!(
                     "{path}: a publication that did not end; the next start removes it"
                 ))?,
                 None => findings.note(format_args!("{path}: not a block"))?,
@@ -274,20 +272,4 @@ fn common(a: &Identities, b: &Identities) -> Option<(u128, u64)> {
         }
     }
     None
-}
-
-/// What a name in a tenant's directory stands for.
-pub(super) enum Entry {
-    /// A published block.
-    Block,
-    /// One whose publication did not end.
-    Unfinished,
-}
-
-pub(super) fn entry_of(name: &str) -> Option<Entry> {
-    let is_ulid = |text: &str| Ulid::from_string(text).is_ok_and(|ulid| ulid.to_string() == text);
-    match name.strip_prefix('.') {
-        Some(rest) => rest.strip_suffix(".tmp").filter(|s| is_ulid(s)).map(|_| Entry::Unfinished),
-        None => is_ulid(name).then_some(Entry::Block),
-    }
 }
