@@ -16,16 +16,25 @@ pub enum Bug {
     ReplayTwice,
     /// Sealing a chunk of a head loses it.
     DropSealedChunk,
+    /// A block gets its name before its files are synced.
+    PublishBeforeFsync,
+    /// While a block takes the place of its heads, reads see both.
+    DoubleCountDuringCut,
+    /// A start that lists the blocks forgets one interval of what a block holds.
+    LoseIntervalOnRecovery,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::NoFdatasync,
         Self::AckBeforeSync,
         Self::SkipTornCheck,
         Self::ReplayTwice,
         Self::DropSealedChunk,
+        Self::PublishBeforeFsync,
+        Self::DoubleCountDuringCut,
+        Self::LoseIntervalOnRecovery,
     ];
 
     /// The name by which a test chooses it.
@@ -36,6 +45,9 @@ impl Bug {
             Self::SkipTornCheck => "skip_torn_check",
             Self::ReplayTwice => "replay_twice",
             Self::DropSealedChunk => "drop_sealed_chunk",
+            Self::PublishBeforeFsync => "publish_before_fsync",
+            Self::DoubleCountDuringCut => "double_count_during_cut",
+            Self::LoseIntervalOnRecovery => "lose_interval_on_recovery",
         }
     }
 

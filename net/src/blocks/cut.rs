@@ -304,6 +304,10 @@ impl<R: Runtime> Cutter<R> {
         if let Some(block) = block {
             self.blocks.add(block);
         }
+        #[cfg(feature = "planted-bugs")]
+        if self.blocks.bug.get() == Some(engine::planted::Bug::DoubleCountDuringCut) {
+            self.rt.sleep(START_INTERVAL).await;
+        }
         self.heads.borrow_mut().retire(frozen.id());
         drop(frozen);
         self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
@@ -317,6 +321,8 @@ impl<R: Runtime> Cutter<R> {
         self.remove_leftover(tenant).await?;
         let ulid = self.new_ulid();
         let mut publication = Publication::new(&self.rt, &self.step, tenant.clone(), ulid);
+        #[cfg(feature = "planted-bugs")]
+        publication.plant(self.blocks.bug.get());
         let encoded = self.encode(ulid, frozen, &mut publication).await;
         let published = match encoded {
             Ok(None) => return Ok(None),

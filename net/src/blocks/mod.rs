@@ -46,6 +46,8 @@ pub struct Blocks {
     /// What blocks of earlier runs hold of this shard's partitions; until recovery is done.
     published: RefCell<BTreeMap<PartitionKey, Identities>>,
     metrics: Metrics,
+    #[cfg(feature = "planted-bugs")]
+    bug: std::cell::Cell<Option<engine::planted::Bug>>,
 }
 
 /// A directory that is no block any more. Whoever asks for its tenant is told.
@@ -60,6 +62,12 @@ impl Blocks {
     /// The blocks that a read which begins now sees, whatever is added or removed while it runs.
     pub fn list(&self) -> Vec<Arc<BlockReader>> {
         self.list.borrow().clone()
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "planted-bugs")]
+    pub fn plant(&self, bug: Option<engine::planted::Bug>) {
+        self.bug.set(bug);
     }
 
     /// What is counted.

@@ -100,6 +100,8 @@ impl Blocks {
     /// Notes what a block holds of the partitions of shard `own`.
     fn note_published(&self, block: &BlockReader, own: ShardId, shards_count: u16) {
         let mut published = self.published.borrow_mut();
+        #[cfg(feature = "planted-bugs")]
+        let mut forgets = self.bug.get() == Some(engine::planted::Bug::LoseIntervalOnRecovery);
         for partition in &block.index().partitions {
             let (tenant, service_name) = (block.tenant(), partition.service_name.as_str());
             if shard_of(tenant.as_str(), service_name, partition.split, shards_count) != own {
@@ -113,6 +115,10 @@ impl Blocks {
             let held = published.entry(key).or_default();
             for origin in &partition.origins {
                 for interval in &origin.intervals {
+                    #[cfg(feature = "planted-bugs")]
+                    if std::mem::take(&mut forgets) {
+                        continue;
+                    }
                     held.insert_interval(origin.origin, interval.first, interval.last);
                 }
             }

@@ -85,6 +85,11 @@ pub(super) struct Publication<'a, R: Runtime> {
     /// What a reader is opened from.
     index: Vec<u8>,
     meta: Vec<u8>,
+    #[cfg(feature = "planted-bugs")]
+    bug: Option<engine::planted::Bug>,
+    /// What the planted bug syncs too late.
+    #[cfg(feature = "planted-bugs")]
+    unsynced: Vec<BlockFile<R>>,
 }
 
 impl<'a, R: Runtime> Publication<'a, R> {
@@ -107,7 +112,17 @@ impl<'a, R: Runtime> Publication<'a, R> {
             may_be_published: false,
             index,
             meta,
+            #[cfg(feature = "planted-bugs")]
+            bug: None,
+            #[cfg(feature = "planted-bugs")]
+            unsynced: Vec::new(),
         }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "planted-bugs")]
+    pub(super) fn plant(&mut self, bug: Option<engine::planted::Bug>) {
+        self.bug = bug;
     }
 
     /// Heap bytes held, about.
@@ -147,6 +162,11 @@ impl<'a, R: Runtime> Publication<'a, R> {
         self.may_be_published = true;
         let renamed = self.rt.rename(&self.path, &to).await;
         self.done(PublishStep::Rename, renamed)?;
+        #[cfg(feature = "planted-bugs")]
+        for file in std::mem::take(&mut self.unsynced) {
+            let synced = file.sync_and_close().await;
+            self.done(PublishStep::SyncTables, synced)?;
+        }
         self.step.set(Some(PublishStep::SyncTenantDirectory));
         let synced = self.rt.sync_dir(&tenant_path(&self.tenant)).await;
         self.done(PublishStep::SyncTenantDirectory, synced)?;
@@ -194,10 +214,8 @@ impl<'a, R: Runtime> Publication<'a, R> {
             let written = file.finish().await;
             self.done(PublishStep::WriteTables, written)?;
         }
-        self.step.set(Some(PublishStep::SyncTables));
         for (_, file) in tables {
-            let synced = file.sync_and_close().await;
-            self.done(PublishStep::SyncTables, synced)?;
+            self.make_durable(file, PublishStep::SyncTables).await?;
         }
         Ok(())
     }
@@ -218,11 +236,24 @@ impl<'a, R: Runtime> Publication<'a, R> {
             Ok(file)
         };
         let file = self.done(write, written.await)?;
-        self.step.set(Some(sync));
-        let synced = file.sync_and_close().await;
-        self.done(sync, synced)?;
+        self.make_durable(file, sync).await?;
         self.step.set(Some(PublishStep::SyncDirectory));
         Ok(())
+    }
+
+    async fn make_durable(
+        &mut self,
+        file: BlockFile<R>,
+        step: PublishStep,
+    ) -> Result<(), PublishError> {
+        self.step.set(Some(step));
+        #[cfg(feature = "planted-bugs")]
+        if self.bug == Some(engine::planted::Bug::PublishBeforeFsync) {
+            self.unsynced.push(file);
+            return Ok(());
+        }
+        let synced = file.sync_and_close().await;
+        self.done(step, synced)
     }
 
     fn done<T>(&self, step: PublishStep, result: io::Result<T>) -> Result<T, PublishError> {

@@ -1,4 +1,4 @@
-//! A node of one shard under the simulated runtime: what was acknowledged is read once, whatever is cut and wherever it ends.
+//! A node of one shard under the simulated runtime: what was acknowledged is read once, whatever becomes of its cuts and its blocks.
 
 use std::rc::Rc;
 
@@ -129,41 +129,6 @@ fn pushed(world: &World) -> Node {
     }
     assert_eq!(node.sum(world), ALL);
     node
-}
-
-#[test]
-fn a_crash_at_any_step_of_publishing_loses_and_repeats_nothing() {
-    for (seed, step) in (0..4).flat_map(|seed| PublishStep::ALL.map(|step| (seed, step))) {
-        let world = World::new(seed);
-        let node = pushed(&world);
-        let mut flushed = node.shard.mesh().send(ShardId(0), Request::Flush).unwrap();
-        // Nothing is awaited while the block takes the heads' place: that step is over with the flush.
-        let is_there = |flushed: &mut futures_channel::oneshot::Receiver<Reply>| match step {
-            PublishStep::Swap => flushed.try_recv().unwrap().is_some(),
-            step => node.shard.cutter().publish_step() == Some(step),
-        };
-        while !is_there(&mut flushed) {
-            assert!(world.step(), "{step:?} is reached");
-        }
-        world.crash(NODE);
-        drop((flushed, node));
-        for run in 2..5 {
-            let node = Node::start(&world, run);
-            assert_eq!(node.sum(&world), ALL, "seed {seed}, crash at {step:?}, run {run}");
-            node.flush(&world).unwrap();
-            assert_eq!(node.sum(&world), ALL, "seed {seed}, crash at {step:?}, run {run}, flushed");
-            let unfinished = world.complete(&node.rt, unfinished(node.rt.clone())).unwrap();
-            assert_eq!(unfinished, 0, "seed {seed}, crash at {step:?}");
-            world.crash(NODE);
-        }
-    }
-}
-
-async fn unfinished(rt: Sim) -> usize {
-    use crate::runtime::Disk as _;
-    let path = tenant_path(&TenantId::anonymous());
-    let names = rt.list(&path).await.unwrap();
-    names.iter().filter(|name| name.starts_with('.')).count()
 }
 
 #[test]

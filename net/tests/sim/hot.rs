@@ -14,9 +14,9 @@ use net::runtime::{Class, Clock, Spawn};
 use net::wal::Ack;
 use proto::rpc::{Reply, Request};
 
-use super::node::{Node, Start};
+use super::node::{CUTS_WHEN_ASKED, Node, Start};
 use super::oracle::{Answer, Oracle, Pushed};
-use super::profile::{Content, Form, encode};
+use super::profile::{Content, Form, encode, labels};
 
 const SHARDS: u16 = 2;
 const PODS: usize = 64;
@@ -37,6 +37,7 @@ pub(crate) fn run() -> Result<String, String> {
         memory_limit_bytes: 1 << 40,
         // Simulated profiles cost what their bytes cost at least.
         spread: SpreadOptions { loaded_share: 1e-6, quiet_share: 1e-7, ..SpreadOptions::default() },
+        cuts: CUTS_WHEN_ASKED,
         bug: None,
     };
     let node = Node::start(&world, start());
@@ -48,22 +49,18 @@ pub(crate) fn run() -> Result<String, String> {
             for _ in 0..ROUNDS {
                 rt.sleep(ROUND).await;
                 let number = oracle.borrow().pushed.len();
-                let content = content(number);
+                let content = Content::numbered(number);
                 let profile = encode(&content, rt.unix_ms(), Form::Gzip);
                 oracle.borrow_mut().pushed.push(Pushed {
                     place: ("anonymous".to_owned(), SERVICE.to_owned()),
+                    pod: format!("pod-{pod}"),
                     content,
                     sound: true,
                     answer: Answer::None,
                     run: 1,
-                    recovered: false,
+                    stays: false,
                 });
-                let pair = |name: &str, value: String| (name.to_owned(), value);
-                let labels = vec![
-                    pair("__name__", "process_cpu".to_owned()),
-                    pair("pod", format!("pod-{pod}")),
-                    pair("service_name", SERVICE.to_owned()),
-                ];
+                let labels = labels(SERVICE, &format!("pod-{pod}"));
                 let series = vec![PushedSeries { labels, naming: None, profiles: vec![profile] }];
                 let tenant = TenantId::anonymous();
                 let stored = shard.distributor().push_series(&tenant, series, Vec::new()).await;
@@ -100,19 +97,10 @@ pub(crate) fn run() -> Result<String, String> {
     Ok(told)
 }
 
-fn content(number: usize) -> Content {
-    let stack = |leaf: String| vec!["main".to_owned(), leaf];
-    let value = number as i64 + 1;
-    Content {
-        own: (stack(format!("own-{number}")), [value, 2 * value]),
-        shared: (stack("shared".to_owned()), [1, 2]),
-    }
-}
-
 fn check(node: &Node, world: &World, oracle: &RefCell<Oracle>, run: u64) -> Result<(), String> {
     let place = ("anonymous".to_owned(), SERVICE.to_owned());
     let read = node.read(world, vec![place])?.ok_or("a node with memory refuses to read")?;
-    oracle.borrow_mut().check(run, &read)
+    oracle.borrow_mut().check(run, &read).map(drop)
 }
 
 /// Profiles stored by shard so far, as `/metrics` tells them.

@@ -1,9 +1,10 @@
-//! The simulator's seeds: pushes that enter at the distributor's admission, clients that go away, limits that are met, crashes,
-//! services spread anew, torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
+//! The simulator's seeds: pushes that enter at the distributor's admission, clients that go away, limits that are met, services
+//! spread anew, heads cut by size, by age and because somebody asks, crashes at any moment and at the named steps of publishing,
+//! torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
 //!
-//! Checked after every start and while pushes are taken: acknowledged ⊆ readable, everything exactly once (a refused push 0
-//! times, one in doubt or unanswered 0 or 1 times), what was recovered once stays, totals equal an oracle that shares no code
-//! with the product; and the same seed leaves the same trace.
+//! Checked after every start and while pushes, cuts and reads go on: acknowledged ⊆ readable, everything exactly once (a refused
+//! push 0 times, one in doubt or unanswered 0 or 1 times), what was recovered once or flushed stays, stacks and series equal an
+//! oracle that shares no code with the product, a start leaves nothing half-written; and the same seed leaves the same trace.
 //!
 //! ```text
 //! cargo test -p net --test sim                                    200 fixed seeds, one fresh, every planted bug
@@ -14,10 +15,13 @@
 //! The planted bugs live under the feature `planted-bugs`, which this package turns on for its own tests and no build has.
 #![expect(clippy::print_stdout, reason = "a test without a harness tells what it did itself")]
 
+mod clients;
 mod hot;
 mod node;
 mod oracle;
 mod profile;
+mod publishing;
+mod read;
 mod scenario;
 
 use std::ops::Range;
@@ -89,6 +93,7 @@ fn all(seeds: u64) -> Result<(), String> {
     println!("{seeds} fixed seeds: sound in {seconds:.1} s ({})", told(sums));
     println!("{} of them run twice: same traces", seeds.div_ceil(TWICE_EVERY));
     println!("a hot service: {}", hot::run()?);
+    println!("a crash at each step of publishing: {}", publishing::run()?);
     let fresh = fresh_seed();
     println!("fresh seed {fresh:#x}");
     let report = sound(fresh)?;
@@ -171,13 +176,19 @@ fn add(sums: &mut Report, report: Report) {
     sums.sealed += report.sealed;
     sums.starved += report.starved;
     sums.segments += report.segments;
+    sums.cuts += report.cuts;
+    sums.cuts_failed += report.cuts_failed;
+    sums.reads += report.reads;
+    sums.crashes_while_publishing += report.crashes_while_publishing;
 }
 
 fn told(report: Report) -> String {
     let Report { runs, profiles, acknowledged, refused, in_doubt, unanswered, .. } = report;
     let Report { recovered_unasked, segments, sealed, starved, .. } = report;
+    let Report { cuts, cuts_failed, reads, crashes_while_publishing, .. } = report;
     format!(
         "{runs} runs, {profiles} profiles: {acknowledged} acknowledged, {refused} refused, {in_doubt} in doubt, \
-         {unanswered} unanswered, {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end"
+         {unanswered} unanswered, {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end; \
+         {cuts} cuts, {cuts_failed} failed, {crashes_while_publishing} crashes at a step of publishing; {reads} reads while pushing"
     )
 }

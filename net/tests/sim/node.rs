@@ -11,25 +11,30 @@ use engine::limits::{Limits, Overrides};
 use engine::planted::Bug;
 use engine::route::ShardId;
 use engine::spread::SpreadOptions;
+use futures_channel::oneshot;
+use net::blocks::{self, PublishStep, ROOT};
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
 use net::overrides::TenantLimits;
 use net::pressure::Pressure;
 use net::readiness::Readiness;
 use net::runtime::sim::{NodeId, Sim, World};
-use net::runtime::{Class, Clock, Rand, Spawn};
+use net::runtime::{Class, Clock, Disk, Rand, Spawn};
 use net::shard::{Shard, ShardSettings};
 use net::wal::recovery::Share;
 use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
 use proto::rpc::append::ReplayRequest;
-use proto::rpc::select::{MatchOp, MatcherText, SelectReply, SelectRequest, Selection, TreePart};
-use proto::rpc::{Failure, Reply, Request};
+use proto::rpc::{Reply, Request};
 use ulid::Ulid;
 
-use super::oracle::{Place, Totals};
-use super::profile::{COLUMNS, Stack};
+use super::oracle::{Columns, Place};
+use super::read;
 
 pub(crate) const NODE: NodeId = NodeId(0);
+
+/// Heads are cut when somebody asks, and else never.
+pub(crate) const CUTS_WHEN_ASKED: blocks::Settings =
+    blocks::Settings { max_block_duration: Duration::MAX, head_bytes_max: usize::MAX };
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -40,6 +45,7 @@ pub(crate) struct Start {
     pub(crate) limits: Limits,
     pub(crate) memory_limit_bytes: u64,
     pub(crate) spread: SpreadOptions,
+    pub(crate) cuts: blocks::Settings,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -86,15 +92,12 @@ impl Node {
                 origin: new_ulid(&rt, unix_ms),
                 spread: start.spread,
                 pressure: pressure.clone(),
-                // Cuts come when they are asked for.
-                cuts: net::blocks::Settings {
-                    max_block_duration: Duration::MAX,
-                    head_bytes_max: usize::MAX,
-                },
+                cuts: start.cuts,
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(id, peers.clone());
             let shard = Shard::start(rt.clone(), mesh, inbox, shard_settings, log);
+            shard.blocks().plant(start.bug);
             let (recovering, failures) = (Rc::clone(&shard), Rc::clone(&failures));
             let share = Share::new(id, start.shards, run).planted(start.bug);
             // Shards of a busy machine do not start at the same moment.
@@ -143,81 +146,88 @@ impl Node {
         world.complete(rt, settled).ok_or("an ingester never settles")?
     }
 
-    /// Reads the totals of every place through the shards' side of queries. `None`: the node says that it has no memory for it.
+    /// Reads everything of every place through the shards' side of queries. `None`: the node says that it has no memory for it.
     pub(crate) fn read(
         &self,
         world: &World,
         places: Vec<Place>,
-    ) -> Result<Option<BTreeMap<Place, Totals>>, String> {
+    ) -> Result<Option<BTreeMap<Place, Columns>>, String> {
         let (rt, shard) = &self.shards[0];
         let mesh = shard.mesh().clone();
         let read = async move {
             let mut read = BTreeMap::new();
             for place in places {
-                let mut totals = Totals::default();
-                for ((kind, unit), total) in COLUMNS.iter().zip(&mut totals) {
-                    match read_column(&mesh, &place, kind, unit, total).await {
-                        Ok(()) => {}
+                let mut columns = Columns::default();
+                for (number, column) in columns.iter_mut().enumerate() {
+                    match read::column(&mesh, &place, number).await {
+                        Ok(sums) => *column = sums,
                         Err(failure) if failure.reason == "memory_limit" => return Ok(None),
                         Err(failure) => return Err(format!("a read failed: {failure:?}")),
                     }
                 }
-                read.insert(place, totals);
+                read.insert(place, columns);
             }
             Ok(Some(read))
         };
         world.complete(rt, read).ok_or("a read never ended")?
+    }
+
+    /// Asks every shard to put what it has into blocks. `Err`: what the first said that could not.
+    pub(crate) fn flush(&self, world: &World) -> Result<(), String> {
+        let (rt, shard) = &self.shards[0];
+        let mesh = shard.mesh().clone();
+        let flushed = async move {
+            for shard in mesh.shards() {
+                match mesh.call(shard, Request::Flush).await {
+                    Ok(Reply::Flush(Ok(()))) => {}
+                    Ok(Reply::Flush(Err(failure))) | Err(failure) => return Err(failure.message),
+                    Ok(other) => panic!("a flush is answered by its outcome, not by {other:?}"),
+                }
+            }
+            Ok(())
+        };
+        world.complete(rt, flushed).ok_or("a flush never ends")?
+    }
+
+    /// Asks every shard for a cut and waits for none.
+    pub(crate) fn begin_flush(&self) -> Vec<oneshot::Receiver<Reply>> {
+        let mesh = self.shards[0].1.mesh();
+        let send = |shard| mesh.send(shard, Request::Flush).expect("few flushes are under way");
+        mesh.shards().map(send).collect()
+    }
+
+    /// Directories of blocks that no publication has finished.
+    pub(crate) fn unfinished_blocks(&self, world: &World) -> Vec<String> {
+        let rt = self.shards[0].0.clone();
+        let listed = {
+            let rt = rt.clone();
+            async move {
+                let mut unfinished = Vec::new();
+                for tenant in rt.list(ROOT).await.expect("a list") {
+                    let names = rt.list(&format!("{ROOT}/{tenant}")).await.expect("a list");
+                    unfinished.extend(names.into_iter().filter(|name| name.starts_with('.')));
+                }
+                unfinished
+            }
+        };
+        world.complete(&rt, listed).expect("a list ends")
+    }
+
+    /// Cuts that ended well, of all shards.
+    pub(crate) fn cuts_count(&self) -> u64 {
+        let samples = |(_, shard): &(Sim, Rc<Shard<Sim>>)| shard.blocks().metrics().samples(0);
+        let samples = self.shards.iter().flat_map(samples);
+        let cuts = samples.filter(|sample| sample.name == "pyrite_cuts_total");
+        cuts.map(|sample| sample.value as u64).sum()
+    }
+
+    /// Whether some shard's cutter is at a step of publishing.
+    pub(crate) fn is_publishing(&self, step: PublishStep) -> bool {
+        self.shards.iter().any(|(_, shard)| shard.cutter().publish_step() == Some(step))
     }
 }
 
 fn new_ulid(rt: &Sim, unix_ms: u64) -> u128 {
     let random = (u128::from(rt.next_u64()) << 64) | u128::from(rt.next_u64());
     Ulid::from_parts(unix_ms, random).0
-}
-
-async fn read_column(
-    mesh: &Mesh,
-    (tenant, service): &Place,
-    kind: &str,
-    unit: &str,
-    total: &mut BTreeMap<Stack, i64>,
-) -> Result<(), Failure> {
-    let matcher = |name: &str, value: String| MatcherText {
-        name: name.to_owned(),
-        op: MatchOp::Equal,
-        value,
-    };
-    let profile_type = format!("process_cpu:{kind}:{unit}:cpu:nanoseconds");
-    let selection = Selection {
-        tenants: vec![tenant.clone()],
-        matchers: vec![
-            matcher("__profile_type__", profile_type),
-            matcher("service_name", service.clone()),
-        ],
-        start_ms: 0,
-        end_ms: i64::MAX / 1_000_000,
-    };
-    for shard in mesh.shards() {
-        let request = SelectRequest::Tree { selection: selection.clone(), call_site: Vec::new() };
-        match mesh.call(shard, Request::Select(request)).await? {
-            Reply::Select(SelectReply::Tree(part)) => add_tree(&part, total),
-            Reply::Select(SelectReply::Failed(failure)) => return Err(failure),
-            other => panic!("a tree is answered by a tree or a failure, not by {other:?}"),
-        }
-    }
-    Ok(())
-}
-
-/// Spells every node's stack out, which is slow and hard to get wrong.
-fn add_tree(part: &TreePart, total: &mut BTreeMap<Stack, i64>) {
-    for (node, value) in part.values.iter().enumerate().filter(|(_, value)| **value != 0) {
-        let mut stack = Vec::new();
-        let mut at = node as u32;
-        while at != u32::MAX {
-            stack.push(part.names[part.name_ids[at as usize] as usize].clone());
-            at = part.parents[at as usize];
-        }
-        stack.reverse();
-        *total.entry(stack).or_default() += value;
-    }
 }

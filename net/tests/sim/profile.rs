@@ -21,6 +21,24 @@ pub(crate) struct Content {
     pub(crate) shared: (Stack, [i64; 2]),
 }
 
+impl Content {
+    /// Of a profile that needs no more than to be told from others.
+    pub(crate) fn numbered(number: usize) -> Self {
+        let stack = |leaf: String| vec!["main".to_owned(), leaf];
+        let value = number as i64 + 1;
+        Self {
+            own: (stack(format!("own-{number}")), [value, 2 * value]),
+            shared: (stack("shared".to_owned()), [1, 2]),
+        }
+    }
+}
+
+/// Labels of a series of the workload.
+pub(crate) fn labels(service: &str, pod: &str) -> Vec<(String, String)> {
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    vec![pair("__name__", "process_cpu"), pair("pod", pod), pair("service_name", service)]
+}
+
 /// How the message is sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Form {

@@ -1,37 +1,23 @@
 //! One seed's life of a node: starts, pushes, faults, and the ways a run may end; checked after every start, and now and then
 //! before an end.
 
-use std::cell::{Cell, RefCell};
-use std::fmt::Write;
-use std::pin::pin;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use engine::limits::Limits;
 use engine::planted::Bug;
-use engine::route::ShardId;
 use engine::spread::SpreadOptions;
-use engine::tenant::TenantId;
-use futures_util::future::{Either, select};
-use net::component::distributor::PushedSeries;
-use net::runtime::sim::{DiskFaults, Sim, World};
-use net::runtime::{Class, Clock, Spawn};
-use net::shard::Shard;
-use net::wal::{Ack, IN_DOUBT, SEGMENT_BYTES_MIN};
-use proto::rpc::Request;
-use proto::rpc::spread::{Spread, SpreadRequest};
+use net::blocks::{self, PublishStep};
+use net::runtime::sim::{DiskFaults, World};
+use net::wal::{Ack, SEGMENT_BYTES_MIN};
 
-use super::node::{NODE, Node, Start};
-use super::oracle::{Answer, Oracle, Place, Pushed};
-use super::profile::{Content, Form, encode};
+use super::clients::{Clients, places};
+use super::node::{CUTS_WHEN_ASKED, NODE, Node, Start};
+use super::oracle::{Answer, Oracle};
 
-const TENANTS: [&str; 2] = ["anonymous", "team-b"];
-const SERVICES: [&str; 3] = ["checkout", "search", "billing"];
-const CLIENTS_MAX: u64 = 16;
-/// A client that was refused comes again after this long: agents do not hammer either.
-const BACKOFF: Duration = Duration::from_millis(100);
-/// A client that goes away does so within this time of its push: before, during and after the sync of an ordinary disk.
-const PATIENCE_OF_CLIENT: Duration = Duration::from_millis(4);
+/// How long a step of publishing is waited for.
+const PATIENCE_OF_CRASH: Duration = Duration::from_millis(100);
 /// Memory of a node that has enough.
 const MEMORY_BYTES: u64 = 1 << 40;
 /// Virtual time a recovery or a last push may take. Slow disks included; a node that needs longer hangs.
@@ -52,6 +38,12 @@ pub(crate) struct Report {
     pub(crate) sealed: u64,
     pub(crate) starved: u64,
     pub(crate) segments: u64,
+    pub(crate) cuts: u64,
+    pub(crate) cuts_failed: u64,
+    /// Reads while pushes went on, each held against the oracle.
+    pub(crate) reads: u64,
+    /// Crashes at a step of publishing that was waited for.
+    pub(crate) crashes_while_publishing: u64,
 }
 
 /// How a run of the process ends.
@@ -107,14 +99,14 @@ impl Scenario {
         let early = random.chance(200);
         world.set_disk_faults(NODE, if early { faults } else { DiskFaults::default() });
         let (limits, memory_limit_bytes) = self.draw_limits();
-        let node = self.start(limits, memory_limit_bytes);
-        let clients = Clients::start(self, &node);
+        let node = self.start(limits, memory_limit_bytes, self.draw_cuts());
+        let clients = self.clients(&node);
         if random.chance(300) {
             // Ends while recovery runs, or shortly behind it.
             world.run_for(Duration::from_micros(random.below(30_000)));
         } else {
             match self.recovery(&node) {
-                Ok(()) => self.check(&node, &clients)?,
+                Ok(()) => drop(self.check(&node, &clients)?),
                 Err(_) if early && faults.sync_errors_per_mille > 0 => {}
                 // The runs before had more memory.
                 Err(error)
@@ -133,21 +125,25 @@ impl Scenario {
                 world.set_disk_faults(NODE, DiskFaults::default());
                 world.run_for(Duration::from_millis(1_500));
             }
+            if random.chance(150) {
+                // Long enough that size and age are looked at.
+                clients.paused.set(true);
+                world.run_for(Duration::from_secs(2));
+                clients.paused.set(false);
+            }
             if node.recovered() == Some(Ok(())) && random.chance(600) {
                 self.check(&node, &clients)?;
                 world.run_for(Duration::from_micros(random.below(60_000)));
             }
         }
-        clients.stop();
-        self.end(node);
-        Ok(())
+        self.end(node, &clients)
     }
 
-    /// A healthy node: everything is there, and it takes and keeps a push.
+    /// A healthy node: everything is there, and it takes and keeps a push; in heads, in blocks, and after one more start.
     fn last_run(&mut self) -> Result<(), String> {
         self.world.set_disk_faults(NODE, DiskFaults::default());
-        let node = self.start(no_rate_limit(), MEMORY_BYTES);
-        let clients = Clients::start(self, &node);
+        let node = self.start(no_rate_limit(), MEMORY_BYTES, self.draw_cuts());
+        let clients = self.clients(&node);
         self.recovery(&node)?;
         self.check(&node, &clients)?;
         let number = self.oracle.borrow().pushed.len();
@@ -156,23 +152,41 @@ impl Scenario {
             pushed.iter().skip(number).any(|pushed| pushed.answer == Answer::Acknowledged)
         })
         .map_err(|()| "a healthy node acknowledges nothing".to_owned())?;
-        clients.stop();
-        self.end(node);
-        let node = self.start(no_rate_limit(), MEMORY_BYTES);
-        let clients = Clients::start(self, &node);
+        self.check_and_flush(&node, &clients)?;
+        self.end(node, &clients)?;
+        let node = self.start(no_rate_limit(), MEMORY_BYTES, CUTS_WHEN_ASKED);
         self.recovery(&node)?;
-        self.check(&node, &clients)?;
-        self.count_logs(&node);
+        let unfinished = node.unfinished_blocks(&self.world);
+        if !unfinished.is_empty() {
+            return Err(format!("after a start {unfinished:?} are left of blocks that are none"));
+        }
+        let nobody = Clients::default();
+        self.check(&node, &nobody)?;
+        self.count(&node, &nobody);
         drop(node);
         Ok(())
     }
 
-    fn start(&mut self, limits: Limits, memory_limit_bytes: u64) -> Node {
+    /// What is there before a flush is there after it, and stays.
+    fn check_and_flush(&mut self, node: &Node, clients: &Clients) -> Result<(), String> {
+        let Some(present) = self.check(node, clients)? else { return Ok(()) };
+        node.flush(&self.world).map_err(|text| format!("a healthy node does not flush: {text}"))?;
+        self.oracle.borrow_mut().keep(&present);
+        self.check(node, clients)?;
+        Ok(())
+    }
+
+    fn clients(&self, node: &Node) -> Clients {
+        Clients::start(&self.world, &self.oracle, self.report.runs, node)
+    }
+
+    fn start(&mut self, limits: Limits, memory_limit_bytes: u64, cuts: blocks::Settings) -> Node {
         self.report.runs += 1;
         let shards = self.world.random().between(1, 4) as u16;
         let Self { ack, chunk_bytes_max, bug, .. } = *self;
         let spread = SpreadOptions::default();
-        let start = Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, spread, bug };
+        let start =
+            Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, spread, cuts, bug };
         Node::start(&self.world, start)
     }
 
@@ -189,6 +203,22 @@ impl Scenario {
         }
         let small = random.chance(200);
         (limits, if small { random.between(100 << 10, 4 << 20) } else { MEMORY_BYTES })
+    }
+
+    /// Most runs cut only when they are asked to, some also small heads, or young ones.
+    fn draw_cuts(&self) -> blocks::Settings {
+        let random = self.world.random();
+        match random.below(6) {
+            0 => blocks::Settings {
+                head_bytes_max: random.between(1, 100_000) as usize,
+                ..CUTS_WHEN_ASKED
+            },
+            1 => blocks::Settings {
+                max_block_duration: Duration::from_millis(random.below(500)),
+                ..CUTS_WHEN_ASKED
+            },
+            _ => CUTS_WHEN_ASKED,
+        }
     }
 
     fn recovery(&self, node: &Node) -> Result<(), String> {
@@ -210,21 +240,18 @@ impl Scenario {
         Ok(())
     }
 
-    /// Reads everything and holds it against the oracle. Clients wait meanwhile: the reads of several places are no snapshot.
-    fn check(&self, node: &Node, clients: &Clients) -> Result<(), String> {
-        clients.paused.set(true);
+    /// Reads everything and holds it against the oracle; gives the profiles that are there, where memory is enough to tell.
+    /// Pushes wait meanwhile, for the reads of several places are no snapshot; cuts do not.
+    fn check(&self, node: &Node, clients: &Clients) -> Result<Option<Vec<usize>>, String> {
+        let were_paused = clients.paused.replace(true);
         self.wait(|| clients.under_way.get() == 0)
             .map_err(|()| "a push is never answered".to_owned())?;
         node.settle(&self.world)?;
-        let places: Vec<Place> = TENANTS
-            .iter()
-            .flat_map(|tenant| SERVICES.map(|service| ((*tenant).to_owned(), service.to_owned())))
-            .collect();
-        let read = node.read(&self.world, places)?;
-        clients.paused.set(false);
+        let read = node.read(&self.world, places())?;
+        clients.paused.set(were_paused);
         match read {
-            Some(read) => self.oracle.borrow_mut().check(self.report.runs, &read),
-            None if node.memory_limit_bytes < MEMORY_BYTES => Ok(()),
+            Some(read) => self.oracle.borrow_mut().check(self.report.runs, &read).map(Some),
+            None if node.memory_limit_bytes < MEMORY_BYTES => Ok(None),
             None => Err("a node with memory for everything refuses to read".to_owned()),
         }
     }
@@ -248,8 +275,8 @@ impl Scenario {
         }
     }
 
-    fn end(&mut self, node: Node) {
-        self.count_logs(&node);
+    fn end(&mut self, node: Node, clients: &Clients) -> Result<(), String> {
+        clients.stop();
         let ending = match self.world.random().below(4) {
             _ if self.ack == Ack::Memory => Ending::Close,
             0 => Ending::Kill,
@@ -263,17 +290,35 @@ impl Scenario {
                 self.world.run_for(Duration::from_secs(2));
             }
             node.close(&self.world);
+        } else if self.world.random().chance(300) {
+            self.reach_a_step_of_publishing(&node);
         }
+        clients.finding()?;
+        self.count(&node, clients);
         if ending == Ending::Crash || self.world.random().chance(500) {
             self.world.crash(NODE);
         } else {
             self.world.kill(NODE);
         }
         drop(node);
+        Ok(())
     }
 
-    fn count_logs(&mut self, node: &Node) {
+    /// Asks for a cut, and goes on until it is at some step, if it gets so far.
+    fn reach_a_step_of_publishing(&mut self, node: &Node) {
+        let random = self.world.random();
+        let step = PublishStep::ALL[random.below(PublishStep::ALL.len() as u64) as usize];
+        drop(node.begin_flush());
+        let end_ns = self.world.now_ns() + PATIENCE_OF_CRASH.as_nanos() as u64;
+        while !node.is_publishing(step) && self.world.now_ns() < end_ns && self.world.step() {}
+        self.report.crashes_while_publishing += u64::from(node.is_publishing(step));
+    }
+
+    fn count(&mut self, node: &Node, clients: &Clients) {
+        self.report.reads += clients.reads.get();
+        self.report.cuts += node.cuts_count();
         for (_, shard) in &node.shards {
+            self.report.cuts_failed += shard.blocks().metrics().failed.get();
             let metrics = shard.log().metrics();
             self.report.sealed += u64::from(metrics.sealed.get());
             self.report.starved += u64::from(metrics.starved.get());
@@ -295,7 +340,7 @@ impl Scenario {
             recovered_unasked: oracle
                 .pushed
                 .iter()
-                .filter(|pushed| pushed.recovered && pushed.answer != Answer::Acknowledged)
+                .filter(|pushed| pushed.stays && pushed.answer != Answer::Acknowledged)
                 .count() as u64,
             ..self.report
         }
@@ -304,167 +349,4 @@ impl Scenario {
 
 fn no_rate_limit() -> Limits {
     Limits { ingestion_rate_mb: 0.0, ..Limits::default() }
-}
-
-/// The clients of one run of the node.
-#[derive(Clone, Default)]
-struct Clients {
-    stopped: Rc<Cell<bool>>,
-    paused: Rc<Cell<bool>>,
-    /// Pushes without an answer so far.
-    under_way: Rc<Cell<u64>>,
-}
-
-impl Clients {
-    fn start(scenario: &Scenario, node: &Node) -> Self {
-        let clients = Self::default();
-        for _ in 0..scenario.world.random().between(1, CLIENTS_MAX) {
-            let at = scenario.world.random().below(node.shards.len() as u64) as usize;
-            let (rt, shard) = &node.shards[at];
-            let client = Client {
-                rt: rt.clone(),
-                world: scenario.world.clone(),
-                shard: Rc::clone(shard),
-                oracle: Rc::clone(&scenario.oracle),
-                run: scenario.report.runs,
-                clients: clients.clone(),
-            };
-            rt.spawn(Class::Rpc, client.run());
-        }
-        clients
-    }
-
-    fn stop(&self) {
-        self.stopped.set(true);
-    }
-}
-
-/// One client: pushes, waits for the answer, pauses.
-struct Client {
-    rt: Sim,
-    world: World,
-    shard: Rc<Shard<Sim>>,
-    oracle: Rc<RefCell<Oracle>>,
-    run: u64,
-    clients: Clients,
-}
-
-impl Client {
-    async fn run(self) {
-        let Clients { stopped, paused, under_way } = &self.clients;
-        while !stopped.get() {
-            self.rt.sleep(Duration::from_micros(self.world.random().below(60_000))).await;
-            if paused.get() {
-                continue;
-            }
-            if self.world.random().chance(30) {
-                self.respread();
-            }
-            under_way.set(under_way.get() + 1);
-            let tenant = TENANTS[self.world.random().below(2) as usize];
-            let first = self.oracle.borrow().pushed.len();
-            let profiles = self.draw_push(tenant);
-            let numbers = first..first + profiles.len();
-            let tenant = TenantId::parse(tenant).expect("a legal id");
-            let answer = self.push(&tenant, profiles).await;
-            for pushed in &mut self.oracle.borrow_mut().pushed[numbers] {
-                pushed.answer = answer;
-            }
-            under_way.set(under_way.get() - 1);
-            if matches!(answer, Answer::Refused | Answer::InDoubt) {
-                self.rt.sleep(BACKOFF).await;
-            }
-        }
-    }
-
-    /// Tells one shard, and no other, that a service is spread in some way: nothing but balance may depend on it.
-    fn respread(&self) {
-        let (random, mesh) = (self.world.random(), self.shard.mesh());
-        let shards_count = u64::from(mesh.shards_count());
-        let request = SpreadRequest {
-            tenant: TENANTS[random.below(2) as usize].to_owned(),
-            service_name: SERVICES[random.below(3) as usize].to_owned(),
-            spread: Some(Spread {
-                splits: random.between(1, shards_count) as u32,
-                deal: random.below(3) as u32,
-            }),
-        };
-        let to = ShardId(random.below(shards_count) as u16);
-        // Nobody waits for its answer.
-        drop(mesh.send(to, Request::Spread(request)).expect("few are told at a time"));
-    }
-
-    /// Pushes and waits for the answer, or goes away before it is there.
-    async fn push(&self, tenant: &TenantId, profiles: Vec<PushedSeries>) -> Answer {
-        let alone = profiles.len() == 1;
-        let push = pin!(self.shard.distributor().push_series(tenant, profiles, Vec::new()));
-        let outcome = if self.world.random().chance(100) {
-            let patience_us = PATIENCE_OF_CLIENT.as_micros() as u64;
-            let patience = Duration::from_micros(self.world.random().below(patience_us));
-            match select(push, pin!(self.rt.sleep(patience))).await {
-                Either::Left((outcome, _)) => outcome,
-                Either::Right(_) => return Answer::None,
-            }
-        } else {
-            push.await
-        };
-        match outcome {
-            Ok(()) => Answer::Acknowledged,
-            // The other profiles of a push that failed may be stored.
-            Err(failure) if alone && failure.reason != IN_DOUBT => Answer::Refused,
-            Err(_) => Answer::InDoubt,
-        }
-    }
-
-    /// Several sound profiles, or now and then one that is none: alone, for a push is answered as a whole.
-    fn draw_push(&self, tenant: &str) -> Vec<PushedSeries> {
-        let random = self.world.random();
-        if random.chance(30) {
-            return vec![self.draw(tenant, Form::Cut)];
-        }
-        let form = || if random.chance(500) { Form::Gzip } else { Form::Plain };
-        let profiles_count = if random.chance(600) { 1 } else { random.between(2, 3) };
-        (0..profiles_count).map(|_| self.draw(tenant, form())).collect()
-    }
-
-    /// Draws a profile and tells the oracle of it.
-    fn draw(&self, tenant: &str, form: Form) -> PushedSeries {
-        let random = self.world.random();
-        let service = SERVICES[random.below(3) as usize];
-        let mut oracle = self.oracle.borrow_mut();
-        let number = oracle.pushed.len();
-        // Long names make records of several sectors and blocks, now and then of many.
-        let name_bytes = if random.chance(100) { 20_000 } else { 3_000 };
-        let name_bytes = random.below(name_bytes) as usize;
-        let mut own = format!("own-{number}-");
-        while own.len() < name_bytes {
-            write!(own, "{:016x}", random.word()).expect("a string takes any text");
-        }
-        let value = || random.between(1, 1_000_000) as i64;
-        let content = Content {
-            own: (vec!["main".to_owned(), own], [value(), value()]),
-            shared: (
-                vec!["main".to_owned(), format!("shared-{}", random.below(5))],
-                [value(), value()],
-            ),
-        };
-        let profile = encode(&content, self.rt.unix_ms(), form);
-        oracle.pushed.push(Pushed {
-            place: (tenant.to_owned(), service.to_owned()),
-            content,
-            sound: form != Form::Cut,
-            answer: Answer::None,
-            run: self.run,
-            recovered: false,
-        });
-        PushedSeries {
-            labels: vec![
-                ("__name__".to_owned(), "process_cpu".to_owned()),
-                ("pod".to_owned(), format!("pod-{}", random.below(3))),
-                ("service_name".to_owned(), service.to_owned()),
-            ],
-            naming: None,
-            profiles: vec![profile],
-        }
-    }
 }
