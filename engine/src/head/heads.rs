@@ -87,7 +87,17 @@ impl Heads {
 
     /// The heads that appends go to, by tenant, service name and split.
     pub fn iter(&self) -> impl Iterator<Item = (&PartitionKey, &Head)> {
-        self.by_key.iter().map(|(key, head)| (key, &**head))
+        self.iter_behind(None)
+    }
+
+    /// Those behind a partition (`None`: all): how a walk that let others run finds its place again.
+    pub fn iter_behind(
+        &self,
+        key: Option<&PartitionKey>,
+    ) -> impl Iterator<Item = (&PartitionKey, &Head)> {
+        let from = key.map_or(Bound::Unbounded, Bound::Excluded);
+        let heads = self.by_key.range::<PartitionKey, _>((from, Bound::Unbounded));
+        heads.map(|(key, head)| (key, &**head))
     }
 
     /// What a reader that begins now sees. It is kept until the reader ends.

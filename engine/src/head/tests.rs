@@ -439,6 +439,23 @@ fn sealing_the_aged_takes_turns() {
     assert!(heads.iter().all(|(_, head)| head.sealed().len() == 1));
 }
 
+#[test]
+fn a_walk_goes_on_behind_the_head_that_it_came_to() {
+    let mut heads = heads();
+    let profile = profile(&[(vec![1], 0, [1, 0, 0])], 0);
+    for service in ["a", "b", "d"] {
+        append(&mut heads, &key(service), &profile, &admission(&profile, 1, 0));
+    }
+    let behind = |service: &str| {
+        let behind = key(service);
+        let heads = heads.iter_behind(Some(&behind));
+        heads.map(|(key, _)| key.service_name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(heads.iter_behind(None).count(), 3);
+    assert_eq!((behind("a"), behind("c")), (vec!["b".into(), "d".into()], vec!["d".into()]));
+    assert!(behind("d").is_empty());
+}
+
 /// The heads of a tenant that a reader comes to, one after the other.
 fn seen(
     heads: &Heads,

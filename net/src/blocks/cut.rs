@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use engine::block::{BlockEncoder, BlockReader, EncodeStep, Meta};
 use engine::head::{Frozen, Heads};
-use engine::tenant::TenantId;
+use engine::tenant::{PartitionKey, TenantId};
 use futures_util::future::select;
 use proto::rpc::{Code, Failure, Reply};
 use ulid::Ulid;
@@ -33,6 +33,9 @@ use crate::signal::Signal;
 
 /// How often heads are looked at for their size and age.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Heads that are looked at in one go.
+const LOOK_HEADS_MAX: usize = 1024;
 
 /// How often a cutter that may not begin yet looks whether it may.
 const START_INTERVAL: Duration = Duration::from_millis(5);
@@ -193,7 +196,7 @@ impl<R: Runtime> Cutter<R> {
                 continue;
             }
             let mut pause = LOOK_INTERVAL;
-            if let Some((tenant, trigger)) = self.due() {
+            if let Some((tenant, trigger)) = self.due().await {
                 if self.cut(&tenant, trigger).await.is_ok() {
                     retry = RETRY_MIN;
                     continue;
@@ -207,7 +210,9 @@ impl<R: Runtime> Cutter<R> {
 
     async fn flush_all(&self, flushes: Vec<Responder>) {
         let mut outcome = Ok(());
-        for tenant in self.tenants() {
+        let mut tenants: BTreeSet<TenantId> = self.bytes_of_tenants().await.into_keys().collect();
+        tenants.extend(self.waiting.borrow().keys().cloned());
+        for tenant in tenants {
             // Frozen heads of an earlier try first, and then what came since.
             let cuts = if self.waiting.borrow().contains_key(&tenant) { 2 } else { 1 };
             for _ in 0..cuts {
@@ -223,25 +228,34 @@ impl<R: Runtime> Cutter<R> {
         }
     }
 
-    /// Tenants with heads, frozen or not.
-    fn tenants(&self) -> BTreeSet<TenantId> {
-        let heads = self.heads.borrow();
-        let waiting = self.waiting.borrow();
-        heads.iter().map(|(key, _)| &key.tenant).chain(waiting.keys()).cloned().collect()
+    /// Tenants with heads that take appends, and the bytes of those. Nobody but the cutter takes heads away, so a walk that lets
+    /// others run misses none.
+    async fn bytes_of_tenants(&self) -> BTreeMap<TenantId, usize> {
+        let mut bytes_of: BTreeMap<TenantId, usize> = BTreeMap::new();
+        let mut last: Option<PartitionKey> = None;
+        loop {
+            let before = last.take();
+            for (key, head) in self.heads.borrow().iter_behind(before.as_ref()).take(LOOK_HEADS_MAX)
+            {
+                match bytes_of.get_mut(&key.tenant) {
+                    Some(bytes) => *bytes += head.bytes_held(),
+                    None => drop(bytes_of.insert(key.tenant.clone(), head.bytes_held())),
+                }
+                last = Some(key.clone());
+            }
+            if last.is_none() {
+                return bytes_of;
+            }
+            self.rt.yield_if_needed().await;
+        }
     }
 
     /// Whose heads are to be cut next, if anyone's.
-    fn due(&self) -> Option<(TenantId, Trigger)> {
+    async fn due(&self) -> Option<(TenantId, Trigger)> {
         if let Some(tenant) = self.waiting.borrow().keys().next() {
             return Some((tenant.clone(), Trigger::Size));
         }
-        let mut bytes_of: BTreeMap<TenantId, usize> = BTreeMap::new();
-        for (key, head) in self.heads.borrow().iter() {
-            match bytes_of.get_mut(&key.tenant) {
-                Some(bytes) => *bytes += head.bytes_held(),
-                None => drop(bytes_of.insert(key.tenant.clone(), head.bytes_held())),
-            }
-        }
+        let bytes_of = self.bytes_of_tenants().await;
         let now_ns = self.rt.now_ns();
         let mut first_seen = self.first_seen_ns.borrow_mut();
         first_seen.retain(|tenant, _| bytes_of.contains_key(tenant));
