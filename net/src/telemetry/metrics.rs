@@ -205,7 +205,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_wal_starved" { "shard" }
         "1 while the disk has no room for the next WAL segment and writes are refused."),
     metric!(Histogram "pyrite_wal_sync_seconds" { "shard" }
-        "How long the fdatasync of a group took."),
+        "How long writing and syncing a group took."),
     metric!(Gauge "pyrite_wal_unsynced_age_seconds" { "shard" }
         "How long the oldest group that is not synced yet has been there; 0 when there is none."),
     metric!(Gauge "pyroscope_build_info" { "version", "revision", "branch", "goversion" }

@@ -98,11 +98,12 @@ impl<R: Runtime> Writer<R> {
         let place = GroupPlace { log_id: shared.log_id, segment: segment.number, first_lsn };
         let written = AlignedBytes::padded(buffer.finish(place));
         let bytes = written.as_slice().len();
-        let result = segment.file.write_at(written, segment.position).await;
-        result.map_err(|error| segment.failed("writing", &error))?;
-        let written_ns = shared.rt.now_ns();
-        shared.sync(segment, outcome).await?;
-        shared.metrics.sync_times.record(shared.rt.now_ns() - written_ns);
+        let begun_ns = shared.rt.now_ns();
+        shared
+            .write_durably(segment, written, outcome)
+            .await
+            .map_err(|error| segment.failed(&error))?;
+        shared.metrics.sync_times.record(shared.rt.now_ns() - begun_ns);
         segment.position += bytes as u64;
         self.next_lsn += u64::from(records);
         if segment.position * 4 >= shared.settings.segment_bytes * PREPARE_AT_QUARTERS {
@@ -136,9 +137,9 @@ impl<R: Runtime> Writer<R> {
             segment: segment.number,
             first_lsn: self.next_lsn,
         };
-        let written = segment.file.write_at(AlignedBytes::padded(header.encode()), 0).await;
-        written.map_err(|error| segment.failed("writing", &error))?;
-        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))?;
+        let header = AlignedBytes::padded(header.encode());
+        let written = segment.file.write_durably_at(header, 0).await;
+        written.map_err(|error| segment.failed(&error))?;
         segment.position = SEGMENT_HEADER_BYTES as u64;
         Ok(())
     }
@@ -182,25 +183,38 @@ async fn remove_empty_log<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
 }
 
 impl<R: Runtime> Segment<R> {
-    fn failed(&self, what: &str, error: &io::Error) -> Failed {
-        Failed(format!("{what} {} failed: {error}", self.path))
+    fn failed(&self, error: &io::Error) -> Failed {
+        Failed(format!("writing and syncing {} failed: {error}", self.path))
     }
 }
 
 impl<R: Runtime> Shared<R> {
     #[cfg(not(feature = "planted-bugs"))]
-    async fn sync(&self, segment: &Segment<R>, _outcome: &Outcome) -> Result<(), Failed> {
-        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))
+    async fn write_durably(
+        &self,
+        segment: &Segment<R>,
+        bytes: AlignedBytes,
+        _outcome: &Outcome,
+    ) -> io::Result<()> {
+        segment.file.write_durably_at(bytes, segment.position).await
     }
 
     #[cfg(feature = "planted-bugs")]
-    async fn sync(&self, segment: &Segment<R>, outcome: &Outcome) -> Result<(), Failed> {
+    async fn write_durably(
+        &self,
+        segment: &Segment<R>,
+        bytes: AlignedBytes,
+        outcome: &Outcome,
+    ) -> io::Result<()> {
         use engine::planted::Bug;
         match self.bug.get() {
-            Some(Bug::NoFdatasync) => return Ok(()),
-            Some(Bug::AckBeforeSync) => outcome.tell(Ok(())),
-            _ => {}
+            Some(Bug::NoFdatasync) => segment.file.write_at(bytes, segment.position).await,
+            Some(Bug::AckBeforeSync) => {
+                segment.file.write_at(bytes, segment.position).await?;
+                outcome.tell(Ok(()));
+                segment.file.datasync().await
+            }
+            _ => segment.file.write_durably_at(bytes, segment.position).await,
         }
-        segment.file.datasync().await.map_err(|error| segment.failed("syncing", &error))
     }
 }

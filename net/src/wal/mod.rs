@@ -2,20 +2,20 @@
 //!
 //! ```text
 //! append ─► open group ─┐ (encoded in place, while the group before is being synced)
-//! append ─►             ├─► commit: write, fdatasync ─► everyone who waits for the group
+//! append ─►             ├─► commit: durable write ─► everyone who waits for the group
 //! append ─► next group ─┘        ▲
 //!    ▲                           └── next segment: allocated, zeroed in pieces, synced before it is needed
 //!    └── a group has its place in a segment from its first record on; where none is ready, append waits or refuses
 //! ```
 //!
 //! Invariants
-//! - One write and sync outstanding. What is acknowledged (`-wal.ack=fsync`) has been synced.
+//! - One write outstanding. What is acknowledged (`-wal.ack=fsync`) has been synced.
 //! - A record that is accepted has its room in a segment that lies zeroed and synced on the disk. So a full disk is met while
 //!   a segment is made ready and refuses appends, which leave no trace; they go on by themselves when there is room.
 //! - A failed write or sync seals the log: nothing after it is believed and every later append is refused until the process is
 //!   started again. An fsync is never retried. What was accepted and not synced is in doubt: it is readable until then, and
 //!   after the next start it is there once or not at all. A client that sends it again may count it twice.
-//! - A group overwrites zeroed, synced bytes, so its fdatasync waits for no metadata.
+//! - A group overwrites zeroed, synced bytes, so its durable write waits for no metadata.
 //! - A file is closed before its name is removed. Whoever closes a file without a name frees its blocks and may wait for the
 //!   filesystem's journal; a ring does that on the shard's thread, everything else that can wait it does elsewhere.
 //!

@@ -1,6 +1,6 @@
 //! Makes the next segment ready before the current one is full: allocated, zeroed in pieces, synced, its name durable.
 //!
-//! Zeroing ahead is what makes a commit's fdatasync wait for the group's bytes alone: the extents are written and the length
+//! Zeroing ahead is what makes a durable write wait for the group's bytes alone: the extents are written and the length
 //! is final. It happens in another file than the one being synced, piece by piece, so a commit finds at most one piece
 //! before it in the device's queue.
 

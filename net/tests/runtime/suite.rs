@@ -18,6 +18,7 @@ pub(crate) async fn check<R: Runtime>(rt: R, directory: &str, listen_on: SocketA
     a_busy_task_that_yields_lets_others_run(&rt).await;
     random_words_differ(&rt);
     what_was_written_and_synced_reads_back(&rt, directory).await;
+    what_was_written_durably_reads_back(&rt, directory).await;
     reads_stop_at_the_end_of_the_file(&rt, directory).await;
     appends_survive_reopening(&rt, directory).await;
     a_truncated_file_keeps_its_front(&rt, directory).await;
@@ -127,6 +128,28 @@ async fn what_was_written_and_synced_reads_back<R: Runtime>(rt: &R, directory: &
     let read = file.read_at(DISK_ALIGN as u64 - 3, 10).await.expect("read");
     assert_eq!(read, [0, 0, 0, 7, 7, 7, 7, 7, 7, 7]);
     file.close().await.expect("closed");
+}
+
+/// Also where it is more than one transfer, beside ordinary writes, and when the file has another name by then.
+async fn what_was_written_durably_reads_back<R: Runtime>(rt: &R, directory: &str) {
+    let (path, renamed) = (format!("{directory}/durable"), format!("{directory}/durable-renamed"));
+    let file = rt.open(&path, Open::New).await.expect("a new file");
+    let large = 300;
+    file.write_at(block(1, large + 3), 0).await.expect("written");
+    rt.rename(&path, &renamed).await.expect("renamed");
+    file.write_durably_at(block(2, 1), DISK_ALIGN as u64).await.expect("durable");
+    file.write_durably_at(block(3, large), 2 * DISK_ALIGN as u64).await.expect("durable");
+    file.write_at(block(4, 1), 2 * DISK_ALIGN as u64).await.expect("written");
+    let read = file.read_at(0, (large + 3) * DISK_ALIGN).await.expect("read");
+    let blocks: Vec<u8> = read.iter().step_by(DISK_ALIGN).copied().collect();
+    let threes = vec![3; large - 1];
+    assert!(
+        blocks == [&[1, 2, 4][..], &threes[..], &[1][..]].concat(),
+        "each where it was written"
+    );
+    assert!(read.chunks(DISK_ALIGN).all(|block| block.iter().all(|byte| *byte == block[0])));
+    file.close().await.expect("closed");
+    rt.remove_file(&renamed).await.expect("removed");
 }
 
 async fn reads_stop_at_the_end_of_the_file<R: Runtime>(rt: &R, directory: &str) {

@@ -193,6 +193,15 @@ impl RuntimeFile for PortableFile {
         self.run(move |file, buffer| write_at(file, buffer, bytes.as_slice(), offset)).await
     }
 
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
+        assert!(offset.is_multiple_of(DISK_ALIGN as u64), "direct I/O writes whole blocks");
+        self.run(move |file, buffer| {
+            write_at(file, buffer, bytes.as_slice(), offset)?;
+            file.sync_data()
+        })
+        .await
+    }
+
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         self.run(move |file, buffer| read_at(file, buffer, offset, len)).await
     }

@@ -318,6 +318,12 @@ impl File for SimFile {
         self.shard.after_latency(Latency::Write, complete).await
     }
 
+    /// In two steps, and a crash or an error may come between them.
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
+        self.write_at(bytes, offset).await?;
+        self.datasync().await
+    }
+
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let file = self.file;
         let read = move |disk: &mut disk::DiskImage| disk.read(file, offset, len);

@@ -1,5 +1,6 @@
 //! Files by direct I/O. What changes directories goes to the executor's blocking thread: io_uring has no such operations here.
 
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -30,41 +31,80 @@ pub(super) async fn settle_polled_io(data_path: &Path) -> io::Result<()> {
 
 /// An open file of the data directory.
 #[derive(Debug)]
-pub struct UringFile(DmaFile);
+pub struct UringFile {
+    file: DmaFile,
+    /// The same file, whose writes are durable when they complete; `None` where it could not be opened so. Made by the first durable
+    /// write: what is written before, a segment's zeros, would wait for the device each time.
+    durable: OnceCell<Option<DmaFile>>,
+}
+
+impl UringFile {
+    fn new(file: DmaFile) -> Self {
+        Self { file, durable: OnceCell::new() }
+    }
+
+    async fn durable(&self) -> Option<&DmaFile> {
+        if self.durable.get().is_none() {
+            // By its descriptor, since it may have been renamed. glommio has no flags of single writes.
+            let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(libc::O_DSYNC);
+            let opened = options.dma_open(path).await.ok();
+            let _ = self.durable.set(opened); // two first writes at once: one of theirs will do
+        }
+        self.durable.get().and_then(Option::as_ref)
+    }
+}
+
+/// Writes all of `bytes`, in pieces of [`TRANSFER_BYTES_MAX`].
+async fn write_all(file: &DmaFile, bytes: &[u8], offset: u64) -> io::Result<()> {
+    assert!(offset.is_multiple_of(DISK_ALIGN as u64), "direct I/O writes whole blocks");
+    let mut done = 0;
+    while done < bytes.len() {
+        let piece = &bytes[done..bytes.len().min(done + TRANSFER_BYTES_MAX)];
+        let mut buffer = file.alloc_dma_buffer(piece.len());
+        buffer.as_bytes_mut().copy_from_slice(piece);
+        let written = file.write_at(buffer, offset + done as u64).await?;
+        // A short write ends where space did; what was written of it must be whole blocks to go on from.
+        if written == 0 || !written.is_multiple_of(DISK_ALIGN) {
+            return Err(io::Error::new(
+                io::ErrorKind::WriteZero,
+                format!("the device took {written} of {} bytes", piece.len()),
+            ));
+        }
+        done += written;
+    }
+    Ok(())
+}
 
 impl File for UringFile {
     async fn write_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
-        assert!(offset.is_multiple_of(DISK_ALIGN as u64), "direct I/O writes whole blocks");
+        write_all(&self.file, bytes.as_slice(), offset).await
+    }
+
+    /// What fits one transfer is one submission; of more, each piece would wait for the device, so it is synced once at the end.
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
         let bytes = bytes.as_slice();
-        let mut done = 0;
-        while done < bytes.len() {
-            let piece = &bytes[done..bytes.len().min(done + TRANSFER_BYTES_MAX)];
-            let mut buffer = self.0.alloc_dma_buffer(piece.len());
-            buffer.as_bytes_mut().copy_from_slice(piece);
-            let written = self.0.write_at(buffer, offset + done as u64).await?;
-            // A short write ends where space did; what was written of it must be whole blocks to go on from.
-            if written == 0 || !written.is_multiple_of(DISK_ALIGN) {
-                return Err(io::Error::new(
-                    io::ErrorKind::WriteZero,
-                    format!("the device took {written} of {} bytes", piece.len()),
-                ));
-            }
-            done += written;
+        if bytes.len() <= TRANSFER_BYTES_MAX
+            && let Some(durable) = self.durable().await
+        {
+            return write_all(durable, bytes, offset).await;
         }
-        Ok(())
+        write_all(&self.file, bytes, offset).await?;
+        self.datasync().await
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         // Aligned reads only: glommio's unaligned one counts the bytes before `offset` in, and at a file's end returns as
         // many bytes too many, of whatever its buffer held.
-        let mut position = self.0.align_down(offset);
+        let mut position = self.file.align_down(offset);
         let mut skip = (offset - position) as usize;
         // Not `with_capacity(len)`: a caller may ask for more than the file has.
         let mut bytes = Vec::new();
         while bytes.len() < len {
             let want = (len - bytes.len() + skip).next_multiple_of(DISK_ALIGN);
             let want = want.min(TRANSFER_BYTES_MAX);
-            let read = self.0.read_at_aligned(position, want).await?;
+            let read = self.file.read_at_aligned(position, want).await?;
             let end = read.len().min(skip + len - bytes.len());
             if skip < end {
                 bytes.extend_from_slice(&read[skip..end]);
@@ -80,26 +120,30 @@ impl File for UringFile {
     }
 
     async fn datasync(&self) -> io::Result<()> {
-        Ok(self.0.fdatasync().await?)
+        Ok(self.file.fdatasync().await?)
     }
 
     async fn allocate(&self, len: u64) -> io::Result<()> {
-        Ok(self.0.pre_allocate(len, false).await?)
+        Ok(self.file.pre_allocate(len, false).await?)
     }
 
     async fn truncate(&self, len: u64) -> io::Result<()> {
-        Ok(self.0.truncate(len).await?)
+        Ok(self.file.truncate(len).await?)
     }
 
     async fn len(&self) -> io::Result<u64> {
         // glommio's `file_size` asks by the path it was opened with, which a rename makes wrong.
         // SAFETY: the descriptor is open as long as `self` is.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.0.as_raw_fd()) };
+        let fd = unsafe { BorrowedFd::borrow_raw(self.file.as_raw_fd()) };
         Ok(std::fs::File::from(fd.try_clone_to_owned()?).metadata()?.len())
     }
 
     async fn close(self) -> io::Result<()> {
-        Ok(self.0.close().await?)
+        let Self { file, durable } = self;
+        if let Some(durable) = durable.into_inner().flatten() {
+            durable.close().await?;
+        }
+        Ok(file.close().await?)
     }
 }
 
@@ -128,7 +172,7 @@ impl Disk for Uring {
             options.create_new(true);
         }
         match options.dma_open(&path).await {
-            Ok(file) => Ok(UringFile(file)),
+            Ok(file) => Ok(UringFile::new(file)),
             Err(error) => Err(error.into()),
         }
     }

@@ -70,10 +70,10 @@ async fn exercise(rt: Uring) -> io::Result<()> {
     file.write_at(block(1), 0).await?;
     file.write_at(block(2), 2 * DISK_ALIGN as u64).await?;
     file.datasync().await?;
-    file.write_at(block(3), 0).await?;
-    file.datasync().await?;
+    file.write_durably_at(block(3), 0).await?;
+    file.write_durably_at(block(4), DISK_ALIGN as u64).await?;
     let read = file.read_at(0, 3 * DISK_ALIGN).await?;
-    let expected: Vec<u8> = [3, 0, 2].iter().flat_map(|byte| [*byte; DISK_ALIGN]).collect();
+    let expected: Vec<u8> = [3, 4, 2].iter().flat_map(|byte| [*byte; DISK_ALIGN]).collect();
     if read != expected {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written reads otherwise"));
     }
