@@ -90,7 +90,7 @@ impl Owner {
         let profile = self.intake.profile();
         self.taken_in += 1;
         let identity = Identity { origin: 1, seq: self.taken_in };
-        self.append.begin(&mut self.heads, &series.key, identity, profile, admission);
+        self.append.begin(&self.heads, &series.key, identity, profile, admission);
         while self.append.step(&mut self.heads, profile, admission) == Step::More {}
     }
 }

@@ -3,12 +3,13 @@
 //! ```text
 //! samples ─ intern ─► (node, sample) ─ sort by group, node ─► rows of each group and column ─ commit ─► open chunk
 //! ```
-//! Everything but symbols and series is kept in scratch until the commit, which is one copy: an append that is not finished
+//! Before the first step the profile's series can be counted, which changes no head. Everything but symbols and series is kept in scratch until the commit, which is one copy: an append that is not finished
 //! has no rows to take back.
 
+use super::count::Counted;
 use super::row::BatchWriter;
 use super::sort::{Item, Sorter};
-use super::{HeadId, Heads, SeriesId, series};
+use super::{Head, HeadId, Heads, SeriesCount, SeriesId, series};
 use crate::hash::HashSecret;
 use crate::identity::Identity;
 use crate::profile::{Admission, NONE, Outcome, Profile, Step, series_labels};
@@ -27,6 +28,10 @@ const SAMPLE_COST: usize = 4;
 /// What encoding a value costs, about nanoseconds.
 const VALUE_COST: usize = 10;
 
+/// What looking for a series costs, and what making its labels does when it is not known, about nanoseconds.
+const SERIES_COST: usize = 100;
+const LABELS_COST: usize = 2000;
+
 /// Scratch of this size is given back before the next profile: one giant must not be paid for ever.
 const SCRATCH_BYTES_MAX: usize = 16 << 20;
 
@@ -37,7 +42,7 @@ const SCRATCH_BYTES_MAX: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub struct Append {
     key: Option<PartitionKey>,
-    /// The head that the scratch refers to.
+    /// The head that the scratch refers to; `None` where there is none yet.
     head: Option<HeadId>,
     identity: Option<Identity>,
     phase: Phase,
@@ -51,6 +56,7 @@ pub struct Append {
     /// Whether no column of any group is dropped: then every sample that normalising left has a value to store.
     stores_all: bool,
     labels_hash: u128,
+    counted: Counted,
     nodes: Vec<u32>,
     values: Vec<u64>,
     bytes: Vec<u8>,
@@ -86,7 +92,7 @@ impl Append {
     /// Starts on a profile that was admitted to a partition.
     pub fn begin(
         &mut self,
-        heads: &mut Heads,
+        heads: &Heads,
         key: &PartitionKey,
         identity: Identity,
         profile: &Profile,
@@ -104,7 +110,6 @@ impl Append {
             "normalising gave every sample a group, or none"
         );
         self.give_back();
-        heads.ensure(key);
         self.interner.begin(
             profile.strings.len(),
             profile.mappings.len(),
@@ -114,22 +119,68 @@ impl Append {
         self.sorter.clear();
         self.batch.clear();
         self.row_series.clear();
+        self.counted.clear();
         self.key = Some(key.clone());
-        self.head = heads.get(key).map(super::Head::id);
+        self.head = heads.get(key).map(Head::id);
         self.identity = Some(identity);
         self.stores_all = !admission.outcomes.contains(&Outcome::Dropped);
         self.phase = Phase::Stacks { sample: 0 };
         self.hash_columns(heads.secret(), profile, admission);
     }
 
+    /// Counts the profile's series, some at a time; between `begin` and the first `step`.
+    pub fn count_series(
+        &mut self,
+        heads: &Heads,
+        profile: &Profile,
+        admission: &Admission,
+    ) -> Step {
+        let head = self.key.as_ref().and_then(|key| heads.get(key));
+        if head.map(Head::id) != self.head {
+            // Frozen meanwhile: what was known is new.
+            self.head = head.map(Head::id);
+            self.counted.clear();
+        }
+        let secret = heads.secret();
+        let columns = profile.sample_types.len();
+        let mut cost = 0;
+        while self.counted.groups < profile.groups_count() {
+            if cost >= STEP_COST_MAX {
+                return Step::More;
+            }
+            let group = self.counted.groups;
+            let group_hash = self.hash_group(secret, profile, group as u32);
+            cost += self.interner.take_cost() + SERIES_COST;
+            for column in 0..columns {
+                let outcome = &admission.outcomes[group * columns + column];
+                if *outcome == Outcome::Dropped {
+                    continue;
+                }
+                let content = self.hash_series(secret, group_hash, column, outcome);
+                let made_labels = self.counted.add(head, content, secret, || {
+                    series_labels(profile, admission, group, column, outcome)
+                });
+                cost += SERIES_COST + if made_labels { LABELS_COST } else { 0 };
+            }
+            self.counted.groups += 1;
+        }
+        Step::Done
+    }
+
+    /// What [`Append::count_series`] counted when it was `Done`.
+    pub fn series_counted(&self) -> SeriesCount {
+        self.counted.count()
+    }
+
     /// Goes on; the rows become visible when it is `Done`.
     pub fn step(&mut self, heads: &mut Heads, profile: &Profile, admission: &Admission) -> Step {
         let key = self.key.take().expect("a step comes after begin and not after Done");
         let identity = self.identity.expect("begin was told whose rows they are");
-        if heads.get(&key).map(super::Head::id) != self.head {
+        if self.head.is_some() && heads.get(&key).map(Head::id) != self.head {
             // The head was frozen meanwhile: what the scratch knows of its tables is of no use in the fresh one.
             self.begin(heads, &key, identity, profile, admission);
         }
+        self.head = Some(heads.ensure(&key));
         let options = *heads.options();
         let step = heads.change(&key, |head| {
             let mut cost_left = STEP_COST_MAX;
@@ -180,6 +231,7 @@ impl Append {
             + self.batch.bytes_held()
             + self.row_series.capacity() * size_of::<SeriesId>()
             + self.column_hashes.capacity() * size_of::<u128>()
+            + self.counted.bytes_held()
             + self.nodes.capacity() * size_of::<u32>()
             + self.values.capacity() * size_of::<u64>()
             + self.bytes.capacity()
@@ -233,7 +285,7 @@ impl Append {
     /// Makes the rows of the group whose samples begin at `item`; gives the cost.
     fn encode_group(
         &mut self,
-        head: &mut super::Head,
+        head: &mut Head,
         profile: &Profile,
         admission: &Admission,
         item: usize,

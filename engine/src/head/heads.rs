@@ -51,6 +51,8 @@ pub struct Heads {
     by_key: BTreeMap<PartitionKey, Box<Head>>,
     /// In the order of their freezing.
     frozen: Vec<Slot>,
+    /// Of tenants that have such heads: how many series are in them.
+    series: BTreeMap<TenantId, u64>,
     bytes: usize,
     seal_next: Option<PartitionKey>,
     heads_made: u64,
@@ -70,6 +72,7 @@ impl Heads {
             options,
             by_key: BTreeMap::new(),
             frozen: Vec::new(),
+            series: BTreeMap::new(),
             bytes: 0,
             seal_next: None,
             heads_made: 0,
@@ -163,6 +166,7 @@ impl Heads {
         if heads.is_empty() {
             return None;
         }
+        self.series.remove(tenant);
         self.freezes += 1;
         let bytes = heads.values().map(|head| head.bytes_settled).sum();
         let id = FrozenId(self.freezes);
@@ -213,6 +217,16 @@ impl Heads {
         }
     }
 
+    /// Series of a tenant in the heads that appends go to; one that is in two partitions counts twice.
+    pub fn series_of(&self, tenant: &TenantId) -> u64 {
+        self.series.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// Series of all tenants in the heads that appends go to.
+    pub fn series_count(&self) -> u64 {
+        self.series.values().sum()
+    }
+
     /// Number of heads that appends go to.
     pub fn len(&self) -> usize {
         self.by_key.len()
@@ -257,22 +271,29 @@ impl Heads {
         &self.options
     }
 
-    /// Makes the head of a partition where there is none.
-    pub(super) fn ensure(&mut self, key: &PartitionKey) {
-        if !self.by_key.contains_key(key) {
-            self.heads_made += 1;
-            let id = HeadId(self.heads_made);
-            let mut head = Head::new(id, self.secret.clone(), key_bytes(key));
-            settle(&mut self.bytes, &mut head);
-            self.by_key.insert(key.clone(), Box::new(head));
+    /// The head of a partition, made where there is none.
+    pub(super) fn ensure(&mut self, key: &PartitionKey) -> HeadId {
+        if let Some(head) = self.by_key.get(key) {
+            return head.id;
         }
+        self.heads_made += 1;
+        let id = HeadId(self.heads_made);
+        let mut head = Head::new(id, self.secret.clone(), key_bytes(key));
+        settle(&mut self.bytes, &mut head);
+        self.by_key.insert(key.clone(), Box::new(head));
+        id
     }
 
     /// Changes one head and accounts for the change.
     pub(super) fn change<T>(&mut self, key: &PartitionKey, f: impl FnOnce(&mut Head) -> T) -> T {
         let head = self.by_key.get_mut(key).expect("an append keeps its head until it is done");
+        let series_before = head.series().len();
         let result = f(head);
         settle(&mut self.bytes, head);
+        let made = head.series().len() - series_before;
+        if made > 0 {
+            *self.series.entry(key.tenant.clone()).or_default() += made as u64;
+        }
         result
     }
 }
@@ -284,10 +305,12 @@ fn settle(bytes: &mut usize, head: &mut Head) {
     head.bytes_settled = now;
 }
 
-/// Bytes of a map entry, whose nodes are two thirds full, with its key's texts (each with two counters).
+/// Bytes of a map entry, whose nodes are two thirds full, with its key's texts (each with two counters); and of the tenant's
+/// count of series, which its first head would do for.
 fn key_bytes(key: &PartitionKey) -> usize {
     size_of::<Head>()
         + size_of::<(PartitionKey, Box<Head>)>() * 3 / 2
+        + size_of::<(TenantId, u64)>() * 3 / 2
         + key.service_name.len()
         + key.tenant.as_str().len()
         + 4 * size_of::<usize>()

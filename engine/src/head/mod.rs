@@ -18,6 +18,7 @@
 
 mod append;
 mod chunk;
+mod count;
 mod frozen;
 mod heads;
 mod row;
@@ -28,6 +29,7 @@ mod varint;
 
 pub use append::{Append, Appended};
 pub use chunk::Chunk;
+pub use count::SeriesCount;
 pub use frozen::{Frozen, FrozenId, View};
 pub use heads::{HeadOptions, Heads};
 pub use row::Row;

@@ -42,6 +42,15 @@ impl SeriesTable {
         self.by_content.find(content).map(SeriesId)
     }
 
+    /// The series with these labels, whatever content they came from.
+    pub(super) fn find_labels(&self, labels: &LabelSet, secret: &HashSecret) -> Option<SeriesId> {
+        self.find_hashed(secret.table(&bytes_of(labels)), labels).map(SeriesId)
+    }
+
+    fn find_hashed(&self, hash: u64, labels: &LabelSet) -> Option<u32> {
+        self.by_labels.find(hash, |row| self.rows[*row as usize].labels == *labels)
+    }
+
     /// The series with these labels, made where there is none; later found by `content` alone.
     pub(super) fn intern(
         &mut self,
@@ -53,8 +62,7 @@ impl SeriesTable {
             self.by_content = ContentMap::default();
         }
         let hash = secret.table(&bytes_of(&labels));
-        let found = self.by_labels.find(hash, |row| self.rows[*row as usize].labels == labels);
-        let row = found.unwrap_or_else(|| {
+        let row = self.find_hashed(hash, &labels).unwrap_or_else(|| {
             let row = u32::try_from(self.rows.len()).expect("fewer than 2^32 series");
             self.labels_bytes += labels.bytes_held();
             self.rows.push(Series {
@@ -96,7 +104,7 @@ impl SeriesTable {
 }
 
 /// Names and values with a byte behind each that no UTF-8 text has: equal bytes are equal labels.
-fn bytes_of(labels: &LabelSet) -> Vec<u8> {
+pub(super) fn bytes_of(labels: &LabelSet) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(labels.iter().map(|(n, v)| n.len() + v.len() + 2).sum());
     extend_with(&mut bytes, labels);
     bytes

@@ -275,7 +275,7 @@ fn rows_of_a_profile_become_visible_together() {
     let (mut heads, profile) = (heads(), large_profile());
     let admission = admission(&profile, 1, 0);
     let mut append = Append::default();
-    append.begin(&mut heads, &key("shop"), identity(&admission), &profile, &admission);
+    append.begin(&heads, &key("shop"), identity(&admission), &profile, &admission);
     let mut steps = 1;
     while append.step(&mut heads, &profile, &admission) == Step::More {
         steps += 1;
@@ -297,9 +297,9 @@ fn an_append_that_is_given_up_leaves_no_rows() {
     let small = profile(&[(vec![1, 2], 0, [1, 2, 3])], 0);
     let (of_large, of_small) = (admission(&large, 1, 0), admission(&small, 2, 0));
     let mut append = Append::default();
-    append.begin(&mut heads, &key("shop"), identity(&of_large), &large, &of_large);
+    append.begin(&heads, &key("shop"), identity(&of_large), &large, &of_large);
     assert_eq!(append.step(&mut heads, &large, &of_large), Step::More);
-    append.begin(&mut heads, &key("shop"), identity(&of_small), &small, &of_small);
+    append.begin(&heads, &key("shop"), identity(&of_small), &small, &of_small);
     while append.step(&mut heads, &small, &of_small) == Step::More {}
     let mut oracle = Sums::new();
     add_to_oracle(&mut oracle, &small, &of_small);
@@ -324,6 +324,57 @@ fn a_second_identical_profile_adds_no_symbols() {
     let rows: Vec<u64> =
         heads.get(&key("shop")).unwrap().series().iter().map(|series| series.rows_count).collect();
     assert_eq!(rows, [2; 9]);
+}
+
+fn counted(heads: &Heads, key: &PartitionKey, profile: &Profile) -> SeriesCount {
+    let (mut append, admission) = (Append::default(), admission(profile, 1, 0));
+    append.begin(heads, key, identity(&admission), profile, &admission);
+    while append.count_series(heads, profile, &admission) == Step::More {}
+    append.series_counted()
+}
+
+#[test]
+fn series_are_counted_before_a_head_is_made_and_by_every_head_of_the_tenant() {
+    let (mut heads, large) = (heads(), large_profile());
+    let tenant = key("shop").tenant;
+    let small = profile(&[(vec![1, 2], 0, [1, 2, 3])], 0);
+    assert_eq!(counted(&heads, &key("shop"), &large), SeriesCount { new: 9, all: 9 });
+    assert!(heads.is_empty(), "counting makes no head");
+    append(&mut heads, &key("shop"), &small, &admission(&small, 1, 0));
+    assert_eq!(heads.series_of(&tenant), 3);
+    assert_eq!(counted(&heads, &key("shop"), &large), SeriesCount { new: 6, all: 9 });
+    append(&mut heads, &key("shop"), &large, &admission(&large, 2, 0));
+    assert_eq!(counted(&heads, &key("shop"), &large), SeriesCount { new: 0, all: 9 });
+    append(&mut heads, &key("cart"), &small, &admission(&small, 3, 0));
+    assert_eq!((heads.series_of(&tenant), heads.series_count()), (12, 12));
+    heads.freeze(&tenant);
+    assert_eq!((heads.series_of(&tenant), heads.series_count()), (0, 0), "a cut gives them back");
+    assert_eq!(counted(&heads, &key("shop"), &large), SeriesCount { new: 9, all: 9 });
+}
+
+/// Two columns of one type are two contents and one series.
+#[test]
+fn a_series_that_a_profile_has_twice_counts_once() {
+    let (mut heads, mut twice) = (heads(), profile(&[(vec![1, 2], 0, [1, 2, 3])], 0));
+    twice.sample_types[1] = twice.sample_types[0];
+    assert_eq!(counted(&heads, &key("shop"), &twice), SeriesCount { new: 2, all: 2 });
+    append(&mut heads, &key("shop"), &twice, &admission(&twice, 1, 0));
+    assert_eq!(heads.series_of(&key("shop").tenant), 2);
+    assert_eq!(counted(&heads, &key("shop"), &twice), SeriesCount { new: 0, all: 2 });
+}
+
+#[test]
+fn a_count_whose_head_is_frozen_begins_anew() {
+    let (mut heads, known) = (heads(), large_profile());
+    append(&mut heads, &key("shop"), &known, &admission(&known, 1, 0));
+    let admission = admission(&known, 2, 0);
+    let mut append = Append::default();
+    append.begin(&heads, &key("shop"), identity(&admission), &known, &admission);
+    heads.freeze(&key("shop").tenant);
+    while append.count_series(&heads, &known, &admission) == Step::More {}
+    assert_eq!(append.series_counted(), SeriesCount { new: 9, all: 9 });
+    while append.step(&mut heads, &known, &admission) == Step::More {}
+    assert_eq!(heads.series_of(&key("shop").tenant), 9);
 }
 
 #[test]
@@ -581,7 +632,7 @@ fn an_append_whose_head_is_frozen_starts_over_in_the_fresh_one() {
     append(&mut heads, &key("shop"), &first, &admission(&first, 5, 0));
     let admission = admission(&large, 6, 0);
     let mut append = Append::default();
-    append.begin(&mut heads, &key("shop"), identity(&admission), &large, &admission);
+    append.begin(&heads, &key("shop"), identity(&admission), &large, &admission);
     assert_eq!(append.step(&mut heads, &large, &admission), Step::More);
     let frozen = heads.freeze(&TenantId::anonymous()).unwrap();
     while append.step(&mut heads, &large, &admission) == Step::More {}

@@ -10,8 +10,10 @@
 //!   to keep the limit.
 //! - Nobody is refused because of what another shard holds and does not use: the home shard recalls it first.
 //!
-//! Not here: clocks, tables of tenants, messages (`net::component::rates`).
+//! Not here: clocks, tables of tenants, messages (`net::component::{rates,places}`).
 
+mod places;
 mod tokens;
 
+pub use places::{PlacesAnswer, PlacesHome, PlacesLease};
 pub use tokens::{TokenAnswer, TokenHome, TokenLease};

@@ -122,7 +122,7 @@ pub(crate) fn heads_of(all: &[Pushed]) -> Heads {
         let tenant = TenantId::parse(one.tenant).unwrap();
         let key = PartitionKey { tenant, service_name: one.service.into(), split: 0 };
         let identity = Identity { origin: 1, seq: at as u64 + 1 };
-        append.begin(&mut heads, &key, identity, &profile, &admission);
+        append.begin(&heads, &key, identity, &profile, &admission);
         while append.step(&mut heads, &profile, &admission) == Step::More {}
     }
     heads
