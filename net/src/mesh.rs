@@ -9,9 +9,9 @@
 //!   where they were received, until the owner answers (`component::distributor`), and bounded again in the owner's queue.
 //! - Replays: recovery has one batch under way to each owner. A credit of their own keeps them from ever being refused, for a
 //!   refused replay would end the process, and clients push while recovery runs.
-//! - Rates, selects, spreads, flushes, metrics: a few for each push, question, flush and scrape under way; credits of their own, so that a node full of
+//! - Rates, places, selects, spreads, flushes, metrics: a few for each push, question, flush and scrape under way; credits of their own, so that a node full of
 //!   pushes still answers.
-//! - Recalls of what a home shard has lent: rates wait for them, so they have a credit of their own, too.
+//! - Recalls of what a home shard has lent: rates and places wait for them, so they have a credit of their own, too.
 //!
 //! A caller that goes away frees nothing here: the request is with the other shard all the same, and its credit comes back
 //! with the reply.
@@ -23,7 +23,7 @@ use std::sync::{Arc, Weak};
 
 use engine::route::ShardId;
 use futures_channel::{mpsc, oneshot};
-use proto::rpc::limits::RateRequest;
+use proto::rpc::limits::{PlacesRequest, RateRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
 use crate::runtime::Spawn;
@@ -53,6 +53,7 @@ enum Kind {
     Append,
     Replay,
     Rate,
+    Places,
     Recall,
     Select,
     Spread,
@@ -64,15 +65,17 @@ const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
 
 /// How kinds are called in metrics, in their order.
 const KIND_NAMES: [&str; KINDS_COUNT] =
-    ["append", "replay", "rate", "recall", "select", "spread", "flush", "metrics"];
+    ["append", "replay", "rate", "places", "recall", "select", "spread", "flush", "metrics"];
 
 impl Kind {
     fn of(request: &Request) -> Self {
         match request {
             Request::Append(_) => Self::Append,
             Request::Replay(_) => Self::Replay,
-            Request::Rate(RateRequest::Recall { .. }) => Self::Recall,
+            Request::Rate(RateRequest::Recall { .. })
+            | Request::Places(PlacesRequest::Recall { .. }) => Self::Recall,
             Request::Rate(_) => Self::Rate,
+            Request::Places(_) => Self::Places,
             Request::Select(_) => Self::Select,
             Request::Spread(_) => Self::Spread,
             Request::Flush => Self::Flush,

@@ -20,6 +20,7 @@ use crate::blocks::{self, BlockFiles, Blocks, Cutter};
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::{Distributor, DistributorSettings};
 use crate::component::ingester::{IngestQueue, Ingester};
+use crate::component::places::Places;
 use crate::component::rates::Rates;
 use crate::component::spread::Spreads;
 use crate::component::write_counters::WriteCounters;
@@ -93,6 +94,7 @@ pub struct Shard<R: Runtime> {
     distributor: Distributor<R>,
     queue: IngestQueue,
     rates: Rates<R>,
+    places: Places<R>,
     spreads: Rc<Spreads>,
     counters: Rc<WriteCounters>,
     heads: Rc<RefCell<Heads>>,
@@ -137,6 +139,7 @@ impl<R: Runtime> Shard<R> {
             readiness.clone(),
         );
         let rates = Rates::start(rt.clone(), mesh.clone(), limits.clone());
+        let places = Places::start(rt.clone(), mesh.clone(), limits.clone(), Rc::clone(&heads));
         let spreads = Spreads::start(&rt, &mesh, spread);
         let shard = Rc::new(Self {
             distributor: Distributor::new(
@@ -157,6 +160,7 @@ impl<R: Runtime> Shard<R> {
                     rt: rt.clone(),
                     limits,
                     rates: rates.clone(),
+                    places: places.clone(),
                     budget: budget.for_pushes(),
                     pressure: Rc::new(pressure.of_shard(mesh.own())),
                     counters: Rc::clone(&counters),
@@ -169,6 +173,7 @@ impl<R: Runtime> Shard<R> {
             ),
             secret,
             rates,
+            places,
             spreads,
             selects: Cell::new(0),
             more_metrics: RefCell::default(),
@@ -273,6 +278,7 @@ impl<R: Runtime> Shard<R> {
             Request::Append(request) => self.queue.append(request, responder),
             Request::Replay(request) => self.queue.replay(request, responder),
             Request::Rate(request) => self.rates.serve(request, responder),
+            Request::Places(request) => self.places.serve(request, responder),
             Request::Select(request) => self.select(request, responder),
             Request::Spread(request) => {
                 responder.reply(Reply::Spread(self.spreads.serve(request)));
@@ -400,6 +406,7 @@ impl<R: Runtime> Shard<R> {
         samples.extend(self.readiness.samples(self.mesh.own()));
         samples.extend(self.spreads.samples(self.mesh.own()));
         samples.extend(self.rates.samples());
+        samples.extend(self.places.samples());
         samples.push(MetricSample {
             name: "pyrite_selects",
             labels: vec![("shard", shard.to_string())],

@@ -1,11 +1,12 @@
 //! The owner's side of a write: one worker a shard turns received bytes into a log record and rows of a head.
 //!
 //! ```text
-//! queue ─► intake (inflate, decode, check, admit) ─► log.append ─► head rows ─┐
-//!                                                     └─► fdatasync ──────────┴─► reply
+//! queue ─► intake (inflate, decode, check, admit) ─► places for new series ─► log.append ─► head rows ─┐
+//!                                                                             └─► fdatasync ──────────┴─► reply
 //! ```
 //! One profile at a time, so its scratch is reused and a head has one writer; the worker gives way between steps and does not
-//! wait for the disk: the next profile is decoded while the group of the last one syncs. What the intake refuses leaves no
+//! wait for the disk: the next profile is decoded while the group of the last one syncs. It waits for the tenant's home shard
+//! where a profile makes series for which no places are held, which are lent in slices. What the intake refuses leaves no
 //! trace, nor does what the log has no room for; what the log takes is in the head before its reply, and stays readable until
 //! the next start should the log fail before its sync (in doubt: `net::wal`). Records of earlier runs take the same way without the checks
 //! and without the log.
@@ -31,6 +32,7 @@ use proto::rpc::{Code, Failure, Reply, Retry};
 use crate::blocks::Blocks;
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
+use crate::component::places::{Places, Taken};
 use crate::component::rates::Rates;
 use crate::component::spread::Spreads;
 use crate::component::write_counters::{Stage, WriteCounters};
@@ -65,6 +67,8 @@ pub struct Ingester<R: Runtime> {
     pub limits: TenantLimits,
     /// Their rates.
     pub rates: Rates<R>,
+    /// How many series they may have.
+    pub places: Places<R>,
     /// Memory of the process.
     pub budget: ShardBudget,
     /// How long profiles wait for the worker.
@@ -203,7 +207,6 @@ impl<R: Runtime> Ingester<R> {
                 return responder.reply(Reply::Append(refused));
             }
         };
-        self.counters.count_stage(Stage::Intake, &mut begun_ns, self.rt.now_ns());
         let tenant =
             TenantId::parse(&request.tenant).expect("the distributor routed a checked tenant id");
         let partition = PartitionKey {
@@ -211,6 +214,17 @@ impl<R: Runtime> Ingester<R> {
             service_name: request.service_name.into(),
             split: request.split,
         };
+        let identity = Identity { origin: request.origin, seq: request.seq };
+        self.begin(worker, &partition, identity, &admission);
+        let taken = match self.take_places(worker, &partition.tenant, &admission).await {
+            Ok(taken) => taken,
+            Err(failure) => {
+                let tenant = partition.tenant.as_str();
+                self.counters.count_discarded(tenant, failure.reason, received_bytes);
+                return responder.reply(Reply::Append(AppendReply::Refused(failure)));
+            }
+        };
+        self.counters.count_stage(Stage::Intake, &mut begun_ns, self.rt.now_ns());
         let record = RecordRef {
             partition: &partition,
             origin: request.origin,
@@ -248,8 +262,11 @@ impl<R: Runtime> Ingester<R> {
         if more_bytes > 0 {
             self.rates.settle(&partition.tenant, more_bytes);
         }
-        let identity = Identity { origin: request.origin, seq: request.seq };
-        self.apply(worker, &partition, identity, &admission).await;
+        self.apply(worker, &admission).await;
+        if taken.is_none() {
+            self.places.note(&partition.tenant);
+        }
+        drop(taken);
         self.counters.count_stage(Stage::Head, &mut begun_ns, self.rt.now_ns());
         self.spreads.note(&partition, worker.busy_ns, inflated_bytes);
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
@@ -295,7 +312,7 @@ impl<R: Runtime> Ingester<R> {
         }
     }
 
-    async fn apply(
+    fn begin(
         &self,
         worker: &mut Worker,
         key: &PartitionKey,
@@ -303,7 +320,34 @@ impl<R: Runtime> Ingester<R> {
         admission: &Admission,
     ) {
         let profile = worker.intake.profile();
-        worker.append.begin(&mut self.heads.borrow_mut(), key, identity, profile, admission);
+        worker.append.begin(&self.heads.borrow(), key, identity, profile, admission);
+    }
+
+    /// Counts the series that the profile would make, and takes places for them; `None` where the tenant has no limit.
+    async fn take_places(
+        &self,
+        worker: &mut Worker,
+        tenant: &TenantId,
+        admission: &Admission,
+    ) -> Result<Option<Taken<R>>, Failure> {
+        if !self.places.is_limited(tenant) {
+            return Ok(None);
+        }
+        loop {
+            let Worker { intake, append, busy_ns } = worker;
+            let step = self.timed(busy_ns, || {
+                append.count_series(&self.heads.borrow(), intake.profile(), admission)
+            });
+            match step {
+                Step::More => self.rt.yield_if_needed().await,
+                Step::Done => break,
+            }
+        }
+        self.places.take(tenant, worker.append.series_counted()).await.map(Some)
+    }
+
+    /// Appends what was begun with.
+    async fn apply(&self, worker: &mut Worker, admission: &Admission) {
         loop {
             let Worker { intake, append, busy_ns } = worker;
             let step = self.timed(busy_ns, || {
@@ -373,7 +417,9 @@ impl<R: Runtime> Ingester<R> {
                 Err(failure) => return Err(format!("{}: {}", identity(), failure.message)),
             }
         };
-        self.apply(worker, &partition, Identity { origin, seq }, &admission).await;
+        self.begin(worker, &partition, Identity { origin, seq }, &admission);
+        self.apply(worker, &admission).await;
+        self.places.note(&partition.tenant);
         self.log.metrics().note_record_of(receive_time_ms);
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 pub mod distributor;
 pub mod ingester;
+pub mod places;
 pub mod querier;
 pub mod rates;
 pub mod spread;

@@ -133,6 +133,20 @@ pub static FLAGS: &[Flag] = &[
         "Uncompressed profile bytes a tenant may push a second, in MB of 1048576 bytes. 0 for no limit."
     ),
     flag!(
+        "ingester.max-global-series-per-tenant" @ "limits.max_global_series_per_tenant",
+        Int,
+        "5000",
+        limits.max_global_series_per_tenant = integer,
+        "Most series of a tenant in the newest data of a node, which is what its last blocks do not hold. 0 for no limit."
+    ),
+    flag!(
+        "ingester.max-local-series-per-tenant" @ "limits.max_local_series_per_tenant",
+        Int,
+        "0",
+        limits.max_local_series_per_tenant = integer,
+        "The same; of the two the lesser holds. 0 for no limit."
+    ),
+    flag!(
         "log.format" @ "server.log_format",
         Text,
         "logfmt",

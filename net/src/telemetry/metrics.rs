@@ -98,6 +98,8 @@ pub static METRICS: &[Metric] = &[
         "Cuts that ended well, by what asked for them: age, flush, memory, size."),
     metric!(Gauge "pyrite_disk_operations" { "shard" }
         "Operations on files that wait for the shard's disk thread or run there; the portable runtime only."),
+    metric!(Gauge "pyrite_head_series" { "shard" }
+        "Series of all tenants in the heads that appends go to; the limits of series count these."),
     metric!(Counter "pyrite_http_connections_refused_total" {}
         "HTTP connections closed at once because their shard had as many as it may."),
     metric!(Counter "pyrite_http_connections_total" {}
@@ -146,6 +148,12 @@ pub static METRICS: &[Metric] = &[
         "Requests of the shard to shards that wait for a reply; at most 1024 of a kind for each shard they go to."),
     metric!(Gauge "pyrite_partition_splits" { "shard" }
         "The highest split count of the services whose first split the shard owns; 1 when none is spread over shards."),
+    metric!(Counter "pyrite_places_asks_total" { "shard" }
+        "Profiles for whose series the shard asked a tenant's home shard; the others had no new ones, or places were held for them."),
+    metric!(Gauge "pyrite_places_leases" { "shard" }
+        "Tenants of whose series limit the shard holds places."),
+    metric!(Counter "pyrite_places_recalls_total" { "shard" }
+        "Unused places that the shard, as the home of tenants near their series limit, called back."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }

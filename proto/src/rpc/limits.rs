@@ -1,4 +1,4 @@
-//! What a tenant may use of a node, asked of its home shard and lent by it: ingestion tokens.
+//! What a tenant may use of a node, asked of its home shard and lent by it: ingestion tokens, and places for series.
 
 /// What became of lent tokens since the holder's last report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,4 +61,49 @@ pub enum RateReply {
     Noted,
     /// To [`RateRequest::Recall`]: nothing is held any more.
     Recalled(TokenReport),
+}
+
+/// About a tenant's places for series. Between a shard that has heads of the tenant and its home shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlacesRequest {
+    /// To the home shard: room for new series.
+    Ask {
+        /// Tenant id.
+        tenant: String,
+        /// Series that the asker has; it holds no other places.
+        used: u64,
+        /// Series that it would make.
+        new: u64,
+    },
+    /// To the home shard: what the sender holds.
+    Hold {
+        /// Tenant id.
+        tenant: String,
+        /// All its places.
+        places: u64,
+    },
+    /// From the home shard: it needs the places that are not used. What is kept is told by a [`PlacesRequest::Hold`] before the answer.
+    Recall {
+        /// Tenant id.
+        tenant: String,
+    },
+}
+
+/// To a [`PlacesRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlacesReply {
+    /// The asker may have so many series.
+    Granted {
+        /// All its places, used ones among them.
+        places: u64,
+    },
+    /// Over the limit.
+    Limited {
+        /// Series of the tenant on the node.
+        series: u64,
+        /// How many it may have.
+        limit: u64,
+    },
+    /// To [`PlacesRequest::Hold`] and [`PlacesRequest::Recall`].
+    Noted,
 }

@@ -12,7 +12,7 @@ pub mod spread;
 use std::time::Duration;
 
 use append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
-use limits::{RateReply, RateRequest};
+use limits::{PlacesReply, PlacesRequest, RateReply, RateRequest};
 use select::{SelectReply, SelectRequest};
 use spread::{ShardLoad, SpreadRequest};
 
@@ -25,6 +25,8 @@ pub enum Request {
     Replay(ReplayRequest),
     /// Ingestion tokens of a tenant.
     Rate(RateRequest),
+    /// Places for series of a tenant.
+    Places(PlacesRequest),
     /// This shard's part of a read.
     Select(SelectRequest),
     /// What a service costs this shard, and how to spread it.
@@ -44,6 +46,8 @@ pub enum Reply {
     Replay(ReplayReply),
     /// To [`Request::Rate`].
     Rate(RateReply),
+    /// To [`Request::Places`].
+    Places(PlacesReply),
     /// To [`Request::Select`].
     Select(SelectReply),
     /// To [`Request::Spread`].

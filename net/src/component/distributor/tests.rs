@@ -1,5 +1,7 @@
 //! Pushes to a node of two shards under the simulated runtime, and what they leave behind: texts, accounts, credits.
 
+mod series_limit;
+
 use std::io::Write;
 use std::pin::pin;
 use std::time::Duration;
@@ -39,8 +41,10 @@ impl Node {
     }
 
     fn start_with(limits: Limits) -> Self {
-        let world = World::new(7);
-        let limits = TenantLimits::from(limits);
+        Self::start_in(World::new(7), 1, &limits.into())
+    }
+
+    fn start_in(world: World, run: u128, limits: &TenantLimits) -> Self {
         let pressure = Pressure::new(SHARDS);
         let budget = Budget::new(1 << 30, SHARDS);
         let readiness = Readiness::new(SHARDS);
@@ -49,7 +53,7 @@ impl Node {
         for (id, inbox) in (0..SHARDS).zip(inboxes) {
             let rt = world.shard(NodeId(0), id);
             let settings = Settings { segment_bytes: 1 << 20, ..Settings::default() };
-            let log = Log::create(rt.clone(), 1, id, settings);
+            let log = Log::create(rt.clone(), run, id, settings);
             let log = world.complete(&rt, log).unwrap().unwrap();
             let budget = budget.of_shard(ShardId(id));
             let settings = ShardSettings {
@@ -58,7 +62,7 @@ impl Node {
                 heads: HeadOptions::default(),
                 spread: SpreadOptions::default(),
                 pressure: pressure.clone(),
-                origin: 1 + u128::from(id),
+                origin: (run << 16) + u128::from(id),
                 cuts: crate::blocks::Settings::default(),
                 readiness: readiness.clone(),
             };
