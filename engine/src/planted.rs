@@ -6,6 +6,8 @@
 /// A bug that one of the simulator's checkers must catch.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Bug {
+    /// A segment of the log is released while frozen heads still need it.
+    TruncateLogEarly,
     /// A group is acknowledged without `fdatasync`.
     NoFdatasync,
     /// A group is acknowledged after its write, before its `fdatasync`.
@@ -40,6 +42,7 @@ impl Bug {
     /// The name by which a test chooses it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::TruncateLogEarly => "truncate_log_early",
             Self::NoFdatasync => "no_fdatasync",
             Self::AckBeforeSync => "ack_before_sync",
             Self::SkipTornCheck => "skip_torn_check",

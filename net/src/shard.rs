@@ -135,6 +135,7 @@ impl<R: Runtime> Shard<R> {
             cuts,
             Rc::clone(&heads),
             Rc::clone(&blocks),
+            log.clone(),
             budget.clone(),
             readiness.clone(),
         );
@@ -399,7 +400,7 @@ impl<R: Runtime> Shard<R> {
     async fn samples(&self) -> Vec<MetricSample> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
-        samples.extend(self.log.metrics().samples(shard, self.rt.unix_ms(), self.rt.now_ns()));
+        samples.extend(self.log.samples());
         samples.extend(self.blocks.metrics().samples(shard));
         samples.extend(self.budget.samples());
         samples.extend(self.mesh.samples());

@@ -9,6 +9,9 @@
 //!                                                            before a sound group had been synced. Refused.
 //!   sound groups, LSN 1–16 │ sound group, LSN 25             a gap. Refused.
 //! ```
+//! "Zeros" may be what a recycled file held before: a group of another segment is no group of this one. A log begins with the
+//! first file there is, for segments whose records lie in blocks are released from the front.
+//!
 //! Who accepts the loss ([`Replay::truncating`]) gets such a log's records up to the damage, and how many lay behind it.
 //!
 //! A group belongs to this log if its header bears the log's secret number and the segment's, so neither bytes of a recycled
@@ -53,7 +56,7 @@ pub struct ReadRange {
 /// A record of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replayed {
-    /// Its log sequence number, from 1, without gaps.
+    /// Its log sequence number, without gaps from that of the log's first segment.
     pub lsn: u64,
     /// Its body, for [`super::Record::decode`]; a part of the bytes supplied, not a copy.
     pub body: Bytes,
@@ -75,10 +78,11 @@ pub enum ReplayStep {
 pub struct LogEnd {
     /// Records the log holds.
     pub records_count: u64,
-    /// Bytes of each file that are not an unused tail of zeros; the rest may be cut off. 0 for a file that was prepared and
+    /// Bytes of each file up to the end of its last sound group; the rest may be cut off. 0 for a file that was prepared and
     /// never used.
     pub used_bytes: Vec<u64>,
-    /// Segment number and offset of a last group that a crash cut, if there is one.
+    /// Segment number and offset of a last group that a crash cut, where its header is whole: without it a cut group cannot be
+    /// told from what a recycled file held before.
     pub torn: Option<(u64, u64)>,
     /// What was given up, where the log was truncated.
     pub lost: Option<Lost>,
@@ -101,7 +105,10 @@ pub struct Replay {
     files: Vec<SegmentFile>,
     used_bytes: Vec<u64>,
     log_id: Option<u64>,
+    /// Of the log's first record; known with the first header.
+    first_lsn: u64,
     next_lsn: u64,
+    torn: Option<Place>,
     window: Window,
     asked: Option<ReadRange>,
     state: State,
@@ -165,7 +172,9 @@ impl Replay {
             files,
             used_bytes,
             log_id: None,
+            first_lsn: 1,
             next_lsn: 1,
+            torn: None,
             window: Window::default(),
             asked: None,
             state: State::Header { file: 0, after: None },
@@ -247,6 +256,7 @@ impl Replay {
             ReplayError::MissingSegment { .. }
             | ReplayError::Gap { .. }
             | ReplayError::Damaged { .. }
+            | ReplayError::Headless { .. }
             | ReplayError::Malformed { .. } => true,
             ReplayError::Version { .. }
             | ReplayError::Foreign { .. }
@@ -275,7 +285,7 @@ impl Replay {
             self.end_at(after.unwrap_or(Place { file: 0, offset: 0 }));
             return Ok(None);
         };
-        let expected = 1 + file as u64;
+        let expected = self.files[0].number + file as u64;
         if number != expected {
             return Err(ReplayError::MissingSegment { expected, found: number });
         }
@@ -286,6 +296,10 @@ impl Replay {
         match SegmentHeader::decode(&block) {
             SegmentBlock::Header(header) => {
                 self.check_identity(number, &header)?;
+                if file == 0 && number > 1 {
+                    self.first_lsn = header.first_lsn;
+                    self.next_lsn = header.first_lsn;
+                }
                 if header.first_lsn != self.next_lsn {
                     let at = after.unwrap_or(Place { file, offset: 0 });
                     return Err(self.gap(at, header.first_lsn, Place { file, offset: 0 }));
@@ -296,6 +310,10 @@ impl Replay {
             }
             SegmentBlock::Version(found) => {
                 return Err(ReplayError::Version { segment: number, offset: 0, found });
+            }
+            // What is before a segment is released only when its header is synced.
+            SegmentBlock::Invalid if file == 0 && number > 1 && self.lost.is_none() => {
+                return Err(ReplayError::Headless { segment: number });
             }
             SegmentBlock::Invalid => self.end_at(after.unwrap_or(Place { file, offset: 0 })),
         }
@@ -326,6 +344,7 @@ impl Replay {
         }
         let end = GROUP_HEADER_BYTES + header.payload_bytes as usize;
         if end as u64 > self.files[place.file].len - place.offset {
+            self.torn = Some(place);
             return Ok(self.leave(place));
         }
         let bytes = match self.bytes_at(place, end) {
@@ -334,6 +353,7 @@ impl Replay {
         };
         let payload = bytes.slice(GROUP_HEADER_BYTES..end);
         if self.checks_payload() && crc32c::crc32c(&payload) != header.payload_crc {
+            self.torn = Some(place);
             return Ok(self.leave(place));
         }
         let records_count = header.records_count;
@@ -443,7 +463,6 @@ impl Replay {
                 self.count_lost(place, block);
                 continue;
             }
-            self.used_bytes[at.file] = place.offset + block.len() as u64;
             if place != end {
                 self.check_behind(end, place, block)?;
             }
@@ -476,8 +495,12 @@ impl Replay {
         let behind = match SegmentHeader::decode(block) {
             SegmentBlock::Header(header) if place.offset == 0 => {
                 let is_own = self.check_identity(self.files[place.file].number, &header).is_ok();
-                if is_own {
-                    self.log_id = Some(header.log_id);
+                if is_own
+                    && self.log_id.replace(header.log_id).is_none()
+                    && self.files[0].number > 1
+                {
+                    // What was released before it is not lost.
+                    (self.first_lsn, self.next_lsn) = (header.first_lsn, header.first_lsn);
                 }
                 is_own.then_some(header.first_lsn)
             }
@@ -493,11 +516,11 @@ impl Replay {
     }
 
     fn finish(&mut self, end: Place) {
-        let torn = self.used_bytes[end.file] > end.offset;
+        let torn = self.torn.filter(|torn| *torn == end && self.lost.is_none());
         self.state = State::Finished(LogEnd {
-            records_count: self.next_lsn - 1,
+            records_count: self.next_lsn - self.first_lsn,
             used_bytes: std::mem::take(&mut self.used_bytes),
-            torn: torn.then(|| (self.files[end.file].number, end.offset)),
+            torn: torn.map(|torn| (self.files[torn.file].number, torn.offset)),
             lost: self.lost.take(),
         });
     }

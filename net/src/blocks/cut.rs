@@ -5,6 +5,9 @@
 //!               ▲                                  │ failed: what was written goes, the heads stay frozen and readable
 //!               └──────────────── after a while ◄──┘
 //! ```
+//! Heads are cut by size, age, memory that runs short, a log that is nearly full, and on request. With the swap the log is told
+//! that it need not hold their records any more.
+//!
 //! A tenant has at most one set of frozen heads that wait for their block: while they do, its new heads are left alone.
 //!
 //! Not here: what a block is made of (`engine::block`), its steps on the disk ([`super::publish`]).
@@ -30,6 +33,7 @@ use crate::mesh::Responder;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
 use crate::signal::Signal;
+use crate::wal::Log;
 
 /// How often heads are looked at for their size and age.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -67,6 +71,8 @@ pub enum Trigger {
     Age,
     /// Somebody asked.
     Flush,
+    /// The log is nearly full, and they need its oldest segment.
+    Log,
     /// Memory runs short.
     Memory,
     /// They are large.
@@ -75,13 +81,14 @@ pub enum Trigger {
 
 impl Trigger {
     /// All of them, by name.
-    pub const ALL: [Self; 4] = [Self::Age, Self::Flush, Self::Memory, Self::Size];
+    pub const ALL: [Self; 5] = [Self::Age, Self::Flush, Self::Log, Self::Memory, Self::Size];
 
     /// Value of the label `trigger` in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
             Self::Flush => "flush",
+            Self::Log => "log",
             Self::Memory => "memory",
             Self::Size => "size",
         }
@@ -110,10 +117,11 @@ pub struct Cutter<R: Runtime> {
     settings: Settings,
     heads: Rc<RefCell<Heads>>,
     blocks: Rc<Blocks>,
+    log: Log<R>,
     budget: ShardBudget,
     readiness: Readiness,
     /// There is something to look at.
-    wake: Signal,
+    wake: Rc<Signal>,
     flushes: RefCell<Vec<Responder>>,
     /// When the heads of a tenant were first seen since they were cut last, [`crate::runtime::Clock::now_ns`].
     first_seen_ns: RefCell<BTreeMap<TenantId, u64>>,
@@ -143,17 +151,21 @@ impl<R: Runtime> Cutter<R> {
         settings: Settings,
         heads: Rc<RefCell<Heads>>,
         blocks: Rc<Blocks>,
+        log: Log<R>,
         budget: ShardBudget,
         readiness: Readiness,
     ) -> Rc<Self> {
+        let wake = Rc::new(Signal::default());
+        log.wake_when_nearly_full(Rc::clone(&wake));
         let cutter = Rc::new(Self {
             rt,
             settings,
             heads,
             blocks,
+            log,
             budget,
             readiness,
-            wake: Signal::default(),
+            wake,
             flushes: RefCell::default(),
             first_seen_ns: RefCell::default(),
             waiting: RefCell::default(),
@@ -274,6 +286,9 @@ impl<R: Runtime> Cutter<R> {
         if self.memory_runs_short() {
             return Some((largest.clone(), Trigger::Memory));
         }
+        if let Some(tenant) = self.log.tenant_to_cut() {
+            return Some((tenant, Trigger::Log));
+        }
         let age_max_ns = self.settings.max_block_duration.as_nanos();
         let aged = first_seen.iter().filter(|(_, seen)| u128::from(now_ns - **seen) >= age_max_ns);
         let oldest = aged.min_by_key(|(_, seen)| **seen);
@@ -292,8 +307,7 @@ impl<R: Runtime> Cutter<R> {
     /// Cuts the heads of a tenant; the error is what went wrong, and is logged.
     async fn cut(&self, tenant: &TenantId, trigger: Trigger) -> Result<(), String> {
         let waiting = self.waiting.borrow_mut().remove(tenant);
-        let frozen = waiting.or_else(|| self.heads.borrow_mut().freeze(tenant));
-        let Some(frozen) = frozen else { return Ok(()) };
+        let Some(frozen) = waiting.or_else(|| self.freeze(tenant)) else { return Ok(()) };
         self.first_seen_ns.borrow_mut().remove(tenant);
         let begun_ns = self.rt.now_ns();
         let block = match self.block_of(&frozen).await {
@@ -323,10 +337,17 @@ impl<R: Runtime> Cutter<R> {
             self.rt.sleep(START_INTERVAL).await;
         }
         self.heads.borrow_mut().retire(frozen.id());
+        self.log.published(frozen.id());
         drop(frozen);
         self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
         self.step.set(None);
         Ok(())
+    }
+
+    fn freeze(&self, tenant: &TenantId) -> Option<Arc<Frozen>> {
+        let frozen = self.heads.borrow_mut().freeze(tenant)?;
+        self.log.frozen(tenant, frozen.id());
+        Some(frozen)
     }
 
     /// Encodes and publishes; `None` where the heads have no rows.

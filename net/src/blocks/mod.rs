@@ -11,7 +11,7 @@
 //! - Nothing is cut before all shards have listed what was there: no shard takes a block of this run for one of an earlier.
 //! - What is in the list was published: every file and every name of it is durable.
 //!
-//! Not here: bytes of blocks (`engine::block`); releasing the log of what a block holds.
+//! Not here: bytes of blocks (`engine::block`); releasing what the log no longer need hold (`wal::pins`).
 
 mod cut;
 mod directory;

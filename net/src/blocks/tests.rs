@@ -37,9 +37,13 @@ struct Node {
 
 impl Node {
     fn start(world: &World, run: u128) -> Self {
+        let wal = wal::Settings { segment_bytes: 1 << 20, ..wal::Settings::default() };
+        Self::start_with(world, run, wal)
+    }
+
+    fn start_with(world: &World, run: u128, wal: wal::Settings) -> Self {
         let rt = world.shard(NODE, 0);
-        let settings = wal::Settings { segment_bytes: 1 << 20, ..wal::Settings::default() };
-        let log = world.complete(&rt, Log::create(rt.clone(), run, 0, settings)).unwrap().unwrap();
+        let log = world.complete(&rt, Log::create(rt.clone(), run, 0, wal)).unwrap().unwrap();
         let (peers, mut inboxes) = mesh::queues(1);
         let settings = ShardSettings {
             limits: TenantLimits::from(Limits::default()),
@@ -60,15 +64,18 @@ impl Node {
     }
 
     fn push(&self, world: &World, value: i64) {
+        self.push_of(world, &TenantId::anonymous(), value);
+    }
+
+    fn push_of(&self, world: &World, tenant: &TenantId, value: i64) {
+        let tenant = tenant.clone();
         let labels = [("__name__", "process_cpu"), ("service_name", "shop")];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         let profiles = vec![profile(value, self.rt.unix_ms() * 1_000_000)];
         let series = vec![PushedSeries { labels, naming: None, profiles }];
         let shard = Rc::clone(&self.shard);
-        let pushed = async move {
-            let tenant = TenantId::anonymous();
-            shard.distributor().push_series(&tenant, series, Vec::new()).await
-        };
+        let pushed =
+            async move { shard.distributor().push_series(&tenant, series, Vec::new()).await };
         world.complete(&self.rt, pushed).unwrap().unwrap();
     }
 
@@ -84,8 +91,12 @@ impl Node {
     }
 
     fn sum(&self, world: &World) -> i64 {
+        self.sum_of(world, &TenantId::anonymous())
+    }
+
+    fn sum_of(&self, world: &World, tenant: &TenantId) -> i64 {
         let selection = Selection {
-            tenants: vec![TenantId::anonymous().as_str().to_owned()],
+            tenants: vec![tenant.as_str().to_owned()],
             matchers: Vec::new(),
             start_ms: 0,
             end_ms: i64::MAX / 1_000_000,
@@ -145,6 +156,39 @@ fn a_cut_that_fails_keeps_its_heads_and_is_tried_again() {
     world.set_disk_faults(NODE, DiskFaults::default());
     world.run_for(std::time::Duration::from_mins(3));
     assert_eq!((node.sum(&world), node.blocks_count()), (ALL, 1), "without being asked");
+}
+
+/// One tenant pushes once and then never again; its record is in the log's first segment.
+#[test]
+fn a_quiet_tenant_does_not_pin_the_log() {
+    for seed in 8..12 {
+        let world = World::new(seed);
+        let settings = wal::Settings {
+            segment_bytes: wal::SEGMENT_BYTES_MIN,
+            bytes_max: 4 * wal::SEGMENT_BYTES_MIN,
+            ..wal::Settings::default()
+        };
+        let node = Node::start_with(&world, 1, settings);
+        let (quiet, busy) = (TenantId::parse("quiet").unwrap(), TenantId::anonymous());
+        node.push_of(&world, &quiet, 1 << 40);
+        let pushes = 150;
+        for _ in 0..pushes {
+            node.push_of(&world, &busy, 1);
+        }
+        let metric = |name: &str| {
+            let samples = node.shard.log().samples();
+            samples.iter().find(|sample| sample.name == name).unwrap().value as u64
+        };
+        assert!(metric("pyrite_wal_segments") > 8, "the log went round");
+        assert!(metric("pyrite_wal_disk_bytes") <= metric("pyrite_wal_max_bytes"));
+        assert!(node.blocks_count() >= 3, "{} blocks", node.blocks_count());
+        assert_eq!((node.sum_of(&world, &quiet), node.sum_of(&world, &busy)), (1 << 40, pushes));
+        drop(node);
+        world.crash(NODE);
+        let node = Node::start_with(&world, 2, settings);
+        let sums = (node.sum_of(&world, &quiet), node.sum_of(&world, &busy));
+        assert_eq!(sums, (1 << 40, pushes), "seed {seed}, after a crash");
+    }
 }
 
 #[test]

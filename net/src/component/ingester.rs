@@ -263,6 +263,7 @@ impl<R: Runtime> Ingester<R> {
             self.rates.settle(&partition.tenant, more_bytes);
         }
         self.apply(worker, &admission).await;
+        self.log.applied(pending.segment(), &partition.tenant, request.receive_time_ms);
         if taken.is_none() {
             self.places.note(&partition.tenant);
         }
@@ -420,7 +421,7 @@ impl<R: Runtime> Ingester<R> {
         self.begin(worker, &partition, Identity { origin, seq }, &admission);
         self.apply(worker, &admission).await;
         self.places.note(&partition.tenant);
-        self.log.metrics().note_record_of(receive_time_ms);
+        self.log.put_back(&partition.tenant, receive_time_ms);
         Ok(())
     }
 }

@@ -386,6 +386,13 @@ pub static FLAGS: &[Flag] = &[
         "When a push is acknowledged: fsync, when it is synced to disk; memory, before that, so that a crash may lose it."
     ),
     flag!(
+        "wal.max-bytes" @ "wal.max_bytes",
+        Size,
+        "1GiB",
+        wal.bytes_max = size,
+        "Bytes of the files of a shard's write-ahead log at most. Near that the heads that need its oldest file are cut; at it pushes are refused until they are. Files are kept for reuse up to it."
+    ),
+    flag!(
         "wal.repair" @ "wal.repair",
         Text,
         "none",
@@ -397,7 +404,7 @@ pub static FLAGS: &[Flag] = &[
         Size,
         "64MiB",
         wal.segment_bytes = size,
-        "Length of the files of the write-ahead log. Each shard keeps the current one and a prepared one ahead."
+        "Length of the files of the write-ahead log. Each shard keeps the current one and a prepared one ahead; -wal.max-bytes has room for four at least."
     ),
 ];
 

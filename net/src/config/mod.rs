@@ -202,8 +202,12 @@ impl Config {
             let reason = "only the backend filesystem is built so far";
             return refused("storage.backend", &self.storage_backend, reason);
         }
-        if let Err(reason) = self.wal.check() {
-            return refused("wal.segment-bytes", &self.wal.segment_bytes.to_string(), &reason);
+        if let Err((flag, reason)) = self.wal.check() {
+            let bytes = match flag {
+                "wal.max-bytes" => self.wal.bytes_max,
+                _ => self.wal.segment_bytes,
+            };
+            return refused(flag, &bytes.to_string(), &reason);
         }
         if self.shards > crate::runtime::cpu_plan::SHARDS_MAX {
             return refused("shards", &self.shards.to_string(), "at most 1024 shards");

@@ -9,7 +9,7 @@ use engine::wal::{LogEnd, ReadRange, Record, Replay, ReplayStep, SegmentFile};
 
 use super::check::Findings;
 use super::{OfflineError, names};
-use crate::wal::{ROOT, run_of, segment_name, segment_of, shard_of};
+use crate::wal::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
 
 /// Records that cannot be read and are told one by one, of a log; the others are counted.
 const RECORDS_TOLD_MAX: u64 = 10;
@@ -42,6 +42,9 @@ fn log(
     let path = directory.join(place);
     let mut files = Vec::new();
     for name in names(&path)? {
+        if is_spare(&name) {
+            continue; // a released segment, kept for reuse
+        }
         let Some(number) = segment_of(&name) else {
             findings.note(format_args!("{place}/{name}: not a WAL segment"))?;
             continue;

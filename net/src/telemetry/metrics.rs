@@ -95,7 +95,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Counter "pyrite_cut_seconds_total" { "shard" }
         "Time from freezing heads to swapping them for their block."),
     metric!(Counter "pyrite_cuts_total" { "shard", "trigger" }
-        "Cuts that ended well, by what asked for them: age, flush, memory, size."),
+        "Cuts that ended well, by what asked for them: age, flush, log (nearly full), memory, size."),
     metric!(Gauge "pyrite_disk_operations" { "shard" }
         "Operations on files that wait for the shard's disk thread or run there; the portable runtime only."),
     metric!(Gauge "pyrite_head_series" { "shard" }
@@ -190,18 +190,26 @@ pub static METRICS: &[Metric] = &[
         "How often the shard changed how a service is spread: its split count, or which label sets go to which split."),
     metric!(Gauge "pyrite_wal_age_seconds" { "shard" }
         "Age of the shard's oldest record that only a log holds, of this run or an earlier one, by its receive time."),
+    metric!(Gauge "pyrite_wal_bytes" { "shard" }
+        "Bytes of the WAL segments that heads need, and of the current one; it falls when heads are cut."),
     metric!(Counter "pyrite_wal_bytes_total" { "shard" }
         "Bytes written to the log for groups of records, padding included."),
     metric!(Histogram "pyrite_wal_commit_seconds" { "shard" }
         "How long commits took, from taking a group to its sync."),
     metric!(Counter "pyrite_wal_commits_total" { "shard" }
         "Groups of records written and synced."),
+    metric!(Gauge "pyrite_wal_disk_bytes" { "shard" }
+        "Bytes of all files of the log, those made ready or kept for reuse included."),
+    metric!(Gauge "pyrite_wal_full" { "shard" }
+        "1 while the log is as long as -wal.max-bytes lets it be and writes are refused."),
     metric!(Gauge "pyrite_wal_group_bytes" { "shard" }
         "Bytes of the last group, padding included."),
     metric!(Gauge "pyrite_wal_group_records" { "shard" }
         "Records of the last group."),
     metric!(Gauge "pyrite_wal_longest_commit_seconds" { "shard" }
         "The longest commit since the shard's start."),
+    metric!(Gauge "pyrite_wal_max_bytes" { "shard" }
+        "Bytes that all files of the log may have (-wal.max-bytes in whole segments)."),
     metric!(Gauge "pyrite_wal_pending_bytes" { "shard" }
         "Bytes of records taken and not synced yet."),
     metric!(Counter "pyrite_wal_records_total" { "shard" }

@@ -7,7 +7,7 @@ use engine::wal::{GroupBuffer, GroupPlace, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 use super::pending::Outcome;
 use super::room::Place;
-use super::{OpenGroup, Shared, State, directory};
+use super::{OpenGroup, Shared, State, prepare, remove};
 use crate::runtime::{AlignedBytes, File, Runtime};
 
 /// A file of the log that is written to, or ready to be.
@@ -144,7 +144,7 @@ impl<R: Runtime> Writer<R> {
         Ok(())
     }
 
-    /// Cuts off what was made ready and not used.
+    /// Cuts off what was made ready and not used. A log without a record that only it holds leaves nothing to recover: it goes.
     async fn finish(self) -> io::Result<()> {
         let shared = &self.shared;
         while shared.preparing.get() && !shared.is_sealed() {
@@ -158,28 +158,19 @@ impl<R: Runtime> Writer<R> {
             prepared.file.close().await?;
             shared.rt.remove_file(&prepared.path).await?;
         }
-        let Some(current) = self.current else { return remove_empty_log(shared).await };
+        prepare::remove_spares(shared).await?;
+        let Some(current) = self.current else { return shared.remove_directory().await };
+        if shared.pins.borrow().oldest_segment().is_none() {
+            current.file.close().await?;
+            let numbers = shared.oldest_segment.get()..=current.number;
+            remove::remove_segments(&shared.rt, &shared.path, numbers).await?;
+            return shared.remove_directory().await;
+        }
         current.file.truncate(current.position).await?;
         current.file.datasync().await?;
         current.file.close().await?;
         shared.rt.sync_dir(&shared.path).await
     }
-}
-
-/// A log without a record leaves nothing to recover.
-async fn remove_empty_log<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
-    if shared.has_directory.get() {
-        shared.rt.remove_dir(&shared.path).await?;
-    }
-    // The last shard of the run removes the run.
-    let run_path = directory::run_path(shared.run);
-    if shared.rt.list(&run_path).await?.is_empty() {
-        match shared.rt.remove_dir(&run_path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 impl<R: Runtime> Segment<R> {

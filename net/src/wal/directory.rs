@@ -7,6 +7,9 @@ pub const ROOT: &str = "wal";
 
 const SEGMENT_SUFFIX: &str = ".wal";
 
+/// As long as the other: a directory that is full of names has room for it.
+const SPARE_SUFFIX: &str = ".old";
+
 /// Directory of a run's logs.
 pub(super) fn run_path(run: u128) -> String {
     format!("{ROOT}/{}", Ulid(run))
@@ -20,6 +23,17 @@ pub(super) fn log_path(run: u128, shard: u16) -> String {
 /// A segment's file in its log's directory; eight digits, so that names sort as numbers.
 pub fn segment_name(number: u64) -> String {
     format!("{number:08}{SEGMENT_SUFFIX}")
+}
+
+/// The file of a segment that was released, until it is another one.
+pub(super) fn spare_name(number: u64) -> String {
+    format!("{number:08}{SPARE_SUFFIX}")
+}
+
+/// Whether a file in a log's directory is what a released segment left: nobody needs it.
+pub fn is_spare(name: &str) -> bool {
+    let number = name.strip_suffix(SPARE_SUFFIX).and_then(|number| number.parse().ok());
+    number.is_some_and(|number| spare_name(number) == name)
 }
 
 /// The run a directory's name stands for.
@@ -49,6 +63,8 @@ mod tests {
         assert_eq!(segment_of(&segment_name(7)), Some(7));
         assert_eq!(segment_of(&segment_name(123_456_789)), Some(123_456_789));
         assert_eq!(segment_of("7.wal"), None);
+        assert_eq!((segment_of(&spare_name(7)), is_spare(&spare_name(7))), (None, true));
+        assert!(!is_spare(&segment_name(7)) && !is_spare("7.old"));
         assert_eq!(segment_of("00000007.wal.tmp"), None);
         let run = 0x0193_5a7b_0000_0000_0000_0000_0000_002a_u128;
         assert_eq!(run_of(run_path(run).strip_prefix("wal/").unwrap()), Some(run));

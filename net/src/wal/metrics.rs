@@ -32,12 +32,23 @@ pub struct Metrics {
     pub pending_bytes: Cell<usize>,
     /// Segments begun.
     pub segments: Cell<u64>,
-    /// Least receive time of the shard's records that only logs hold, this run's or earlier ones', Unix milliseconds.
-    pub oldest_ms: Cell<Option<i64>>,
     /// Whether a failed write or sync has ended the log.
     pub sealed: Cell<bool>,
     /// Whether the disk has no room for the next segment and writes are refused.
     pub starved: Cell<bool>,
+    /// Whether the log is as long as it may be and writes are refused.
+    pub full: Cell<bool>,
+}
+
+/// How long a log is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Size {
+    /// Bytes of segments that are begun and not released.
+    pub(super) held_bytes: u64,
+    /// Bytes of all its files.
+    pub(super) disk_bytes: u64,
+    /// What they may be.
+    pub(super) bytes_max: u64,
 }
 
 impl Metrics {
@@ -52,17 +63,16 @@ impl Metrics {
         self.commit_ns_max.set(self.commit_ns_max.get().max(took_ns));
     }
 
-    /// Takes a record of that receive time for one that only a log holds.
-    pub fn note_record_of(&self, receive_time_ms: i64) {
-        let oldest_ms = self.oldest_ms.get().unwrap_or(receive_time_ms);
-        self.oldest_ms.set(Some(oldest_ms.min(receive_time_ms)));
-    }
-
-    /// The samples of `/metrics`.
-    pub fn samples(&self, shard: u16, unix_ms: i64, now_ns: u64) -> Vec<MetricSample> {
+    /// The samples of `/metrics`. `age_ms` is that of the oldest record that only a log holds.
+    pub(super) fn samples(
+        &self,
+        shard: u16,
+        size: Size,
+        age_ms: i64,
+        now_ns: u64,
+    ) -> Vec<MetricSample> {
         const NS: f64 = 1e9;
         const MS: f64 = 1e3;
-        let age_ms = self.oldest_ms.get().map_or(0, |oldest_ms| unix_ms.saturating_sub(oldest_ms));
         let unsynced_ns = self.unsynced_since_ns.get().map_or(0, |since_ns| now_ns - since_ns);
         let rows = [
             ("pyrite_wal_commits_total", self.commits.get() as f64),
@@ -72,11 +82,15 @@ impl Metrics {
             ("pyrite_wal_group_bytes", self.group_bytes.get() as f64),
             ("pyrite_wal_group_records", self.group_records.get() as f64),
             ("pyrite_wal_pending_bytes", self.pending_bytes.get() as f64),
+            ("pyrite_wal_bytes", size.held_bytes as f64),
+            ("pyrite_wal_disk_bytes", size.disk_bytes as f64),
+            ("pyrite_wal_max_bytes", size.bytes_max as f64),
             ("pyrite_wal_segments", self.segments.get() as f64),
-            ("pyrite_wal_age_seconds", age_ms.max(0) as f64 / MS),
+            ("pyrite_wal_age_seconds", age_ms as f64 / MS),
             ("pyrite_wal_unsynced_age_seconds", unsynced_ns as f64 / NS),
             ("pyrite_wal_sealed", f64::from(u8::from(self.sealed.get()))),
             ("pyrite_wal_starved", f64::from(u8::from(self.starved.get()))),
+            ("pyrite_wal_full", f64::from(u8::from(self.full.get()))),
         ];
         let labels = || vec![("shard", shard.to_string())];
         let rows = rows.into_iter();
@@ -87,27 +101,5 @@ impl Metrics {
         let names = histogram_names!("pyrite_wal_sync_seconds");
         self.sync_times.add_samples(names, &labels(), &mut samples);
         samples
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The age counted from the first commit of this run, whatever earlier runs had left in their logs.
-    #[test]
-    fn the_age_is_that_of_the_oldest_record_whenever_it_comes() {
-        let age_s = |metrics: &Metrics, unix_ms| {
-            let samples = metrics.samples(0, unix_ms, 0);
-            let age = samples.iter().find(|sample| sample.name == "pyrite_wal_age_seconds");
-            age.unwrap().value as i64
-        };
-        let metrics = Metrics::default();
-        assert_eq!(age_s(&metrics, 10_000), 0, "no record");
-        metrics.note_record_of(9_000);
-        metrics.note_record_of(1_000); // replayed
-        metrics.note_record_of(9_500);
-        assert_eq!(age_s(&metrics, 10_000), 9);
-        assert_eq!(age_s(&metrics, 500), 0, "the clock was set back");
     }
 }

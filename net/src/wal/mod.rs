@@ -6,6 +6,8 @@
 //! append ─► next group ─┘        ▲
 //!    ▲                           └── next segment: allocated, zeroed in pieces, synced before it is needed
 //!    └── a group has its place in a segment from its first record on; where none is ready, append waits or refuses
+//!
+//! heads are cut ─► segments whose records are all in blocks are released, and become the next ones
 //! ```
 //!
 //! Invariants
@@ -15,7 +17,10 @@
 //! - A failed write or sync seals the log: nothing after it is believed and every later append is refused until the process is
 //!   started again. An fsync is never retried. What was accepted and not synced is in doubt: it is readable until then, and
 //!   after the next start it is there once or not at all. A client that sends it again may count it twice.
-//! - A group overwrites zeroed, synced bytes, so its durable write waits for no metadata.
+//! - A group overwrites zeroed or recycled, synced bytes, so its durable write waits for no metadata.
+//! - A log has `-wal.max-bytes` of files at most. Near that the cutter is woken and cuts whoever needs the oldest segment; at it
+//!   appends are refused as on a full disk, and go on by themselves when something was released.
+//! - A segment is released when no head, live or frozen, and no record on its way to one needs it ([`pins`]).
 //! - A file is closed before its name is removed. Whoever closes a file without a name frees its blocks and may wait for the
 //!   filesystem's journal; a ring does that on the shard's thread, everything else that can wait it does elsewhere.
 //!
@@ -25,8 +30,10 @@ mod commit;
 mod directory;
 mod metrics;
 mod pending;
+mod pins;
 mod prepare;
 pub mod recovery;
+mod remove;
 mod room;
 
 use std::cell::{Cell, RefCell};
@@ -36,17 +43,21 @@ use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 
+use engine::head::FrozenId;
+use engine::tenant::TenantId;
 use engine::wal::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
 use engine::wal::{GROUP_HEADER_BYTES, GroupBuffer, RECORD_LENGTH_BYTES, RecordRef};
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, MetricSample};
 
 use self::commit::Segment;
+use self::metrics::Size;
 use self::pending::Outcome;
+use self::pins::Pins;
 use self::room::{Place, Room, Waiting};
 use crate::runtime::{Class, DISK_ALIGN, Runtime};
 use crate::signal::Signal;
 
-pub use self::directory::{ROOT, run_of, segment_name, segment_of, shard_of};
+pub use self::directory::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
 pub use self::metrics::Metrics;
 pub use self::pending::Pending;
 
@@ -55,6 +66,12 @@ pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Largest segment: a group's length is a `u32`.
 pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+
+/// Segments that a log must be allowed: the current one, the next, and two that wait for a cut.
+const SEGMENTS_MIN: u64 = 4;
+
+/// A log's last segments are left for what comes while heads are cut: a quarter, and as many as this at least.
+const SEGMENTS_LEFT_MIN: u64 = 2;
 
 /// A group is closed at this size even if the disk is busy: four of them keep any disk at its throughput, and a torn one
 /// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
@@ -79,6 +96,8 @@ pub enum Ack {
 pub struct Settings {
     /// `-wal.segment-bytes`: length of a segment, [`SEGMENT_BYTES_MIN`] to [`SEGMENT_BYTES_MAX`], rounded down to whole blocks.
     pub segment_bytes: u64,
+    /// `-wal.max-bytes`: length of all files of a log at most.
+    pub bytes_max: u64,
     /// `-wal.ack`.
     pub ack: Ack,
     /// Bytes of records accepted and not synced; above it appends are refused (429). At 2 GB/s 64 MiB are 30 ms of disk.
@@ -87,18 +106,27 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, ack: Ack::Fsync, pending_bytes_max: 64 << 20 }
+        Self {
+            segment_bytes: 64 << 20,
+            bytes_max: 1 << 30,
+            ack: Ack::Fsync,
+            pending_bytes_max: 64 << 20,
+        }
     }
 }
 
 impl Settings {
-    /// Says what is wrong with them.
-    pub fn check(&self) -> Result<(), String> {
+    /// Says which of them is wrong, as the flag's name and the reason.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
         let bytes = self.segment_bytes;
         if !(SEGMENT_BYTES_MIN..=SEGMENT_BYTES_MAX).contains(&bytes) {
-            return Err(format!(
-                "a WAL segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes, not {bytes}"
-            ));
+            let reason =
+                format!("a WAL segment has {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX} bytes");
+            return Err(("wal.segment-bytes", reason));
+        }
+        if self.bytes_max / SEGMENTS_MIN < bytes {
+            let reason = format!("a log has {SEGMENTS_MIN} segments of {bytes} bytes at least");
+            return Err(("wal.max-bytes", reason));
         }
         Ok(())
     }
@@ -146,8 +174,16 @@ struct Shared<R: Runtime> {
     next_place: Cell<Place>,
     /// Appends that wait for the next segment.
     waiting: Waiting,
-    /// Why the next segment cannot be made: no room.
-    no_space: RefCell<Option<String>>,
+    /// Why the next segment cannot be made.
+    no_room: RefCell<Option<NoRoom>>,
+    /// Number of the oldest segment that is not released.
+    oldest_segment: Cell<u64>,
+    /// Numbers of released segments whose files are kept for the next ones.
+    spares: RefCell<VecDeque<u64>>,
+    /// Who needs which segment.
+    pins: RefCell<Pins>,
+    /// The cutter, which is woken when the log is nearly full.
+    cutter: RefCell<Option<Rc<Signal>>>,
     preparing: Cell<bool>,
     committer_ended: Cell<bool>,
     /// The committer has something to do.
@@ -169,6 +205,15 @@ enum State {
     Sealed(String),
 }
 
+/// Why there is no next segment.
+#[derive(Debug)]
+enum NoRoom {
+    /// The disk has no room, in these words.
+    Disk(String),
+    /// The log is as long as it may be.
+    Cap,
+}
+
 /// A group while records join it.
 struct OpenGroup {
     /// Where it will be written.
@@ -183,7 +228,9 @@ impl<R: Runtime> Log<R> {
     /// Makes the log of `shard` in `run`, a ULID that no earlier run had. Its first segment is made ready in the background, and
     /// its directory too where there is no room for one yet: a disk that is full already refuses appends, not the start.
     pub async fn create(rt: R, run: u128, shard: u16, mut settings: Settings) -> io::Result<Self> {
-        settings.check().map_err(|text| io::Error::new(io::ErrorKind::InvalidInput, text))?;
+        settings.check().map_err(|(flag, reason)| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("-{flag}: {reason}"))
+        })?;
         settings.segment_bytes -= settings.segment_bytes % DISK_ALIGN as u64;
         let path = directory::log_path(run, shard);
         let has_directory = match rt.create_dir_all(&path).await {
@@ -206,7 +253,11 @@ impl<R: Runtime> Log<R> {
             ready_segment: Cell::new(0),
             next_place: Cell::new(Place { segment: 0, offset: settings.segment_bytes }),
             waiting: Waiting::default(),
-            no_space: RefCell::new(None),
+            no_room: RefCell::new(None),
+            oldest_segment: Cell::new(1),
+            spares: RefCell::default(),
+            pins: RefCell::default(),
+            cutter: RefCell::default(),
             preparing: Cell::new(false),
             committer_ended: Cell::new(false),
             commit: Signal::default(),
@@ -225,6 +276,7 @@ impl<R: Runtime> Log<R> {
     #[cfg(feature = "planted-bugs")]
     pub fn plant(&self, bug: Option<engine::planted::Bug>) {
         self.0.bug.set(bug);
+        self.0.pins.borrow_mut().plant(bug);
     }
 
     /// Adds a record to the group that is written next; waits while the next segment is being made ready. `Err`: it was not
@@ -243,14 +295,49 @@ impl<R: Runtime> Log<R> {
         });
         // Nothing is awaited between finding the room and taking it.
         let outcome = shared.add(room.await?, record, body_len);
+        let segment = shared.next_place.get().segment;
+        shared.pins.borrow_mut().hold(segment);
         let metrics = &shared.metrics;
         metrics.pending_bytes.set(metrics.pending_bytes.get() + payload_len);
-        metrics.note_record_of(record.receive_time_ms);
         shared.commit.notify();
         Ok(match shared.settings.ack {
-            Ack::Fsync => Pending::on(&outcome),
-            Ack::Memory => Pending::acknowledged(),
+            Ack::Fsync => Pending::on(segment, &outcome),
+            Ack::Memory => Pending::acknowledged(segment),
         })
+    }
+
+    /// The rows of a record that [`Self::append`] put into `segment` are in a live head of the tenant.
+    pub fn applied(&self, segment: u64, tenant: &TenantId, receive_time_ms: i64) {
+        self.0.pins.borrow_mut().apply(segment, tenant, receive_time_ms);
+    }
+
+    /// The rows of a record of an earlier run are in a live head of the tenant.
+    pub fn put_back(&self, tenant: &TenantId, receive_time_ms: i64) {
+        self.0.pins.borrow_mut().put_back(tenant, receive_time_ms);
+    }
+
+    /// All heads of a tenant were frozen; in the same step.
+    pub fn frozen(&self, tenant: &TenantId, id: FrozenId) {
+        self.0.pins.borrow_mut().freeze(tenant, id);
+    }
+
+    /// Frozen heads are in a block that is there after any crash: what only they needed is released.
+    pub fn published(&self, id: FrozenId) {
+        self.0.pins.borrow_mut().publish(id);
+        self.0.prepare.notify();
+    }
+
+    /// Whose heads are to be cut because the log is nearly full: the tenant that needs its oldest segment.
+    pub fn tenant_to_cut(&self) -> Option<TenantId> {
+        let shared = &*self.0;
+        let current = shared.metrics.segments.get();
+        let is_near_cap = shared.is_near_cap();
+        is_near_cap.then(|| shared.pins.borrow().tenant_before(current).cloned()).flatten()
+    }
+
+    /// Whom to wake when the log is nearly full.
+    pub(crate) fn wake_when_nearly_full(&self, cutter: Rc<Signal>) {
+        *self.0.cutter.borrow_mut() = Some(cutter);
     }
 
     /// Writes and syncs what was appended, cuts off the unused rest, and refuses appends from now on. `Err` if the log is
@@ -274,6 +361,23 @@ impl<R: Runtime> Log<R> {
     /// Its counters.
     pub fn metrics(&self) -> &Rc<Metrics> {
         &self.0.metrics
+    }
+
+    /// The samples of `/metrics`.
+    pub fn samples(&self) -> Vec<MetricSample> {
+        let shared = &*self.0;
+        let segment_bytes = shared.settings.segment_bytes;
+        let held = shared.metrics.segments.get() + 1 - shared.oldest_segment.get();
+        let spares = shared.spares.borrow().len() as u64;
+        let size = Size {
+            held_bytes: held * segment_bytes,
+            disk_bytes: (shared.kept_segments() + spares) * segment_bytes,
+            bytes_max: shared.segments_max() * segment_bytes,
+        };
+        let oldest_ms = shared.pins.borrow().oldest_receive_ms();
+        let (unix_ms, now_ns) = (shared.rt.unix_ms(), shared.rt.now_ns());
+        let age_ms = oldest_ms.map_or(0, |oldest_ms| unix_ms.saturating_sub(oldest_ms)).max(0);
+        shared.metrics.samples(shared.shard, size, age_ms, now_ns)
     }
 }
 
@@ -341,9 +445,8 @@ impl<R: Runtime> Shared<R> {
         if next.segment <= self.ready_segment.get() {
             return Ok(Some(Room::NewGroup(next)));
         }
-        if self.no_space.borrow().is_some() {
-            self.metrics.starved.set(true);
-            return Err(self.no_space_failure());
+        if let Some(no_room) = &*self.no_room.borrow() {
+            return Err(self.refuse(no_room));
         }
         self.want_segment(next.segment);
         Ok(None)
@@ -363,6 +466,44 @@ impl<R: Runtime> Shared<R> {
         group.buffer.push(record, body_len);
         self.next_place.set(group.place.behind(group.buffer.payload_bytes()));
         Rc::clone(&group.outcome)
+    }
+
+    /// Segments that are not released, the one made ready included.
+    fn kept_segments(&self) -> u64 {
+        self.ready_segment.get() + 1 - self.oldest_segment.get()
+    }
+
+    /// Files that the log may have.
+    fn segments_max(&self) -> u64 {
+        self.settings.bytes_max / self.settings.segment_bytes
+    }
+
+    /// Whether the oldest segment is older than the current one, and nobody needs it.
+    fn has_released(&self) -> bool {
+        let oldest = self.oldest_segment.get();
+        let needed = self.pins.borrow().oldest_segment();
+        // The current segment has its header from when it was begun: the log never begins with a file that has none.
+        oldest < self.metrics.segments.get() && needed.is_none_or(|needed| oldest < needed)
+    }
+
+    fn is_near_cap(&self) -> bool {
+        let begun = self.metrics.segments.get() + 1 - self.oldest_segment.get();
+        let segments_max = self.segments_max();
+        begun + SEGMENTS_LEFT_MIN.max(segments_max / 4) >= segments_max
+    }
+
+    fn tell_cutter(&self) {
+        if let Some(cutter) = self.cutter.borrow().as_ref().filter(|_| self.is_near_cap()) {
+            cutter.notify();
+        }
+    }
+
+    /// Removes the directory of the log, where it has one.
+    async fn remove_directory(&self) -> io::Result<()> {
+        if self.has_directory.get() {
+            return remove::remove_directory(&self.rt, self.run, self.shard).await;
+        }
+        remove::remove_empty_run(&self.rt, self.run).await
     }
 
     fn want_segment(&self, number: u64) {
@@ -421,11 +562,25 @@ impl<R: Runtime> Shared<R> {
         )
     }
 
-    fn no_space_failure(&self) -> Failure {
-        let reason = self.no_space.borrow();
-        let reason = reason.as_deref().unwrap_or("no WAL segment is ready");
-        let text = format!("the log of shard {} has no room: {reason}; retry later", self.shard);
-        unavailable("wal_no_space", text)
+    fn refuse(&self, no_room: &NoRoom) -> Failure {
+        let shard = self.shard;
+        match no_room {
+            NoRoom::Disk(reason) => {
+                self.metrics.starved.set(true);
+                let text = format!("the log of shard {shard} has no room: {reason}; retry later");
+                unavailable("wal_no_space", text)
+            }
+            NoRoom::Cap => {
+                self.metrics.full.set(true);
+                let text = format!(
+                    "the log of shard {shard} has {} segments, as many as it may have (-wal.max-bytes={}), and what is in the \
+                     oldest is not in a block yet; retry later",
+                    self.kept_segments(),
+                    self.settings.bytes_max
+                );
+                unavailable("wal_full", text)
+            }
+        }
     }
 }
 

@@ -31,7 +31,10 @@ impl Outcome {
 /// `Err` leaves it in doubt: the record may or may not be there after a restart, but it will never be there twice.
 #[derive(Debug)]
 #[must_use = "a record is acknowledged only after its group is synced"]
-pub struct Pending(State);
+pub struct Pending {
+    segment: u64,
+    state: State,
+}
 
 #[derive(Debug)]
 enum State {
@@ -45,12 +48,20 @@ enum State {
 }
 
 impl Pending {
-    pub(super) fn acknowledged() -> Self {
-        Self(State::Acknowledged)
+    /// Of a record in `segment`.
+    pub(super) fn acknowledged(segment: u64) -> Self {
+        Self { segment, state: State::Acknowledged }
     }
 
-    pub(super) fn on(outcome: &Rc<Outcome>) -> Self {
-        Self(State::Waiting { outcome: Rc::clone(outcome), place: None })
+    /// Of a record in `segment`, whose group ends so.
+    pub(super) fn on(segment: u64, outcome: &Rc<Outcome>) -> Self {
+        Self { segment, state: State::Waiting { outcome: Rc::clone(outcome), place: None } }
+    }
+
+    /// The segment that the record is in; it is kept until [`super::Log::applied`] says whose head has the record, and from then
+    /// on as long as only heads have it.
+    pub fn segment(&self) -> u64 {
+        self.segment
     }
 }
 
@@ -58,7 +69,7 @@ impl Future for Pending {
     type Output = Result<(), Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let State::Waiting { outcome, place } = &mut self.0 else {
+        let State::Waiting { outcome, place } = &mut self.state else {
             return Poll::Ready(Ok(()));
         };
         if let Some(result) = &*outcome.result.borrow() {

@@ -72,6 +72,7 @@ impl Node {
         let settings = Settings {
             segment_bytes: SEGMENT_BYTES_MIN,
             ack: start.ack,
+            bytes_max: 1 << 30,
             pending_bytes_max: 256 << 10,
         };
         let mut shards = Vec::new();

@@ -74,6 +74,15 @@ pub enum ReplayError {
         /// Where: offset.
         found_offset: u64,
     },
+    /// The first segment of a log whose earlier ones were released has no sound header.
+    #[error(
+        "segment {segment}, offset 0: expected a sound header; it is damaged, for the segments before it were released after it \
+         was synced"
+    )]
+    Headless {
+        /// Segment number.
+        segment: u64,
+    },
     /// A sound group whose records do not fill it: the writer wrote nonsense.
     #[error(
         "segment {segment}, offset {offset}: expected {records_count} records in the group, its bytes hold another number"
@@ -112,7 +121,7 @@ impl ReplayError {
     pub fn place(&self) -> (u64, u64) {
         match self {
             Self::MissingSegment { expected, .. } => (*expected, 0),
-            Self::Foreign { segment, .. } => (*segment, 0),
+            Self::Foreign { segment, .. } | Self::Headless { segment } => (*segment, 0),
             Self::Version { segment, offset, .. }
             | Self::Gap { segment, offset, .. }
             | Self::Damaged { segment, offset, .. }

@@ -17,6 +17,8 @@ const LOG_ID: u64 = 0x5ec2_e7ed_1d00_0001;
 /// A log as its files lie on the disk.
 #[derive(Clone)]
 struct LogImage {
+    /// Number of the first file.
+    first: u64,
     files: Vec<Vec<u8>>,
     next_lsn: u64,
 }
@@ -50,7 +52,7 @@ fn record(lsn: u64, profile_bytes: usize) -> Record {
 
 impl LogImage {
     fn new() -> Self {
-        Self { files: Vec::new(), next_lsn: 1 }
+        Self { first: 1, files: Vec::new(), next_lsn: 1 }
     }
 
     fn begin_segment(&mut self) {
@@ -113,7 +115,7 @@ impl LogImage {
         &self,
         how: impl Fn(Replay) -> Replay,
     ) -> (Vec<Replayed>, Result<LogEnd, ReplayError>) {
-        let files = self.files.iter().zip(1..);
+        let files = self.files.iter().zip(self.first..);
         let files: Vec<SegmentFile> =
             files.map(|(bytes, number)| SegmentFile { number, len: bytes.len() as u64 }).collect();
         let mut replay = how(Replay::new(RUN, SHARD, files));
@@ -203,8 +205,9 @@ fn a_torn_last_group_ends_the_log_cleanly_wherever_it_is_cut() {
             let expected = if untouched { 23 } else { 20 };
             assert_eq!(lsns, (1..=expected).collect::<Vec<_>>(), "sectors {lost:?} lost");
             let torn = (3, start as u64);
-            let nothing_left = log.files[file][start..].iter().all(|byte| *byte == 0);
-            assert_eq!(end.torn, (expected == 20 && !nothing_left).then_some(torn));
+            let has_header = lost.start > 0;
+            assert_eq!(end.torn, (expected == 20 && has_header).then_some(torn));
+            assert!(expected == 23 || end.used_bytes[2] == start as u64, "what is cut goes");
         }
     }
 }
@@ -352,11 +355,60 @@ fn a_missing_segment_is_refused_and_a_swapped_one_too() {
     };
     assert_eq!(numbers(&[1, 2, 3]), None);
     assert_eq!(numbers(&[1, 3]), Some(ReplayError::MissingSegment { expected: 2, found: 3 }));
-    assert_eq!(numbers(&[2, 3]), Some(ReplayError::MissingSegment { expected: 1, found: 2 }));
+    assert_eq!(numbers(&[2, 3, 4]), None, "what is before the first was released");
+    assert_eq!(numbers(&[2, 4]), Some(ReplayError::MissingSegment { expected: 3, found: 4 }));
     let mut swapped = log.clone();
     swapped.files.swap(0, 1);
     let error = swapped.lsns().1.unwrap_err();
     assert_eq!(error, ReplayError::Foreign { segment: 1, found_segment: 2 });
+}
+
+/// Segments are released from the front, each when the header of a later one is synced.
+#[test]
+fn a_log_whose_first_segments_were_released_begins_with_the_first_that_is_left() {
+    let (whole, _) = LogImage::sample();
+    for (first, first_lsn) in [(2, 11), (3, 16)] {
+        let mut log = whole.clone();
+        log.files.drain(..first as usize - 1);
+        log.first = first;
+        let (lsns, end) = log.lsns();
+        assert_eq!(lsns, (first_lsn..=23).collect::<Vec<_>>());
+        assert_eq!(end.unwrap().records_count, 24 - first_lsn);
+        log.files[0][20] ^= 1;
+        let error = log.lsns().1.unwrap_err();
+        assert_eq!(error, ReplayError::Headless { segment: first });
+        let lost = log.replay_as(|replay| replay.truncating(true)).1.unwrap().lost.unwrap();
+        let behind_lsn = if first == 2 { 16 } else { 24 };
+        let known = if first == 2 { 24 - behind_lsn } else { 0 };
+        assert_eq!(lost.records_count, known, "without a header nothing tells the log's number");
+    }
+}
+
+/// A released file becomes the next segment: its header is overwritten, the groups of its earlier life stand where they stood.
+#[test]
+fn groups_of_a_recycled_files_earlier_life_are_the_end_of_the_log_wherever_it_ends() {
+    let (whole, groups) = LogImage::sample();
+    let mut old = whole.files[0].clone();
+    old[..BLOCK_BYTES].fill(0);
+    let (_, last_start, last_len) = *groups.last().unwrap();
+    for end in (BLOCK_BYTES..=last_start + last_len).step_by(BLOCK_BYTES) {
+        let mut log = whole.clone();
+        let written = log.files[2][..end].to_vec();
+        log.files[2] = [&old[..], &old[BLOCK_BYTES..], &old[BLOCK_BYTES..]].concat();
+        assert!(log.files[2].len() > end, "there is stale data behind the end");
+        log.files[2][..end].copy_from_slice(&written);
+        log.files[3] = old.clone();
+        let (lsns, ended) = log.lsns();
+        let sound = groups.iter().filter(|(file, start, len)| *file < 2 || start + len <= end);
+        let end_of_sound = sound.clone().next_back().map(|(file, start, len)| (*file, start + len));
+        let ended = ended.unwrap();
+        assert_eq!(ended.used_bytes[3], 0, "it was made ready and never used");
+        let used = end_of_sound.filter(|(file, _)| *file == 2).map_or(BLOCK_BYTES, |(_, end)| end);
+        assert_eq!(ended.used_bytes[2], used as u64);
+        assert_eq!(lsns, (1..=ended.records_count).collect::<Vec<_>>());
+        let records: u64 = sound.zip([2, 7, 1, 3, 2, 1, 1, 2, 1, 3]).map(|(_, count)| count).sum();
+        assert_eq!(ended.records_count, records, "{end} bytes were written");
+    }
 }
 
 #[test]
@@ -447,7 +499,7 @@ fn headers_that_a_client_made_up_do_not_keep_a_cut_log_from_ending() {
     // The group's first sector was lost: the look behind the end finds the profile's blocks.
     log.files[2][start..start + 512].fill(0);
     let (lsns, end) = log.lsns();
-    assert_eq!((lsns.len(), end.unwrap().torn), (23, Some((3, start as u64))));
+    assert_eq!((lsns.len(), end.unwrap().used_bytes[2]), (23, start as u64));
 }
 
 #[test]
@@ -520,7 +572,7 @@ fn fixture() -> LogImage {
 
 #[test]
 fn the_log_that_version_1_left_reads_in_every_version() {
-    let log = LogImage { files: FIXTURE.map(<[u8]>::to_vec).to_vec(), next_lsn: 0 };
+    let log = LogImage { first: 1, files: FIXTURE.map(<[u8]>::to_vec).to_vec(), next_lsn: 0 };
     let (lsns, end) = log.lsns();
     assert_eq!(lsns, [1, 2, 3, 4, 5, 6]);
     assert_eq!(end.unwrap().torn, None);

@@ -7,7 +7,8 @@ use engine::wal::{BLOCK_BYTES, LogEnd, SEGMENT_HEADER_BYTES, SegmentFile};
 use super::error::io_error;
 use super::{RecoveryError, Share};
 use crate::runtime::{File, Open, Runtime};
-use crate::wal::directory::{ROOT, log_path, run_of, run_path, segment_name, segment_of, shard_of};
+use crate::wal::directory::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
+use crate::wal::remove::remove_directory;
 
 /// One log of an earlier run, as listed.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) struct OldLog {
 enum Rest {
     /// All of it: no group stands where the first one would.
     Everything,
-    /// Its last file ends in zeros.
+    /// Its last file ends in zeros, or was made ready and never used.
     Tail,
     /// Nothing: it was closed, or read by an earlier start.
     Nothing,
@@ -40,6 +41,7 @@ pub(super) async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>
         }
         for (shard, path) in named(rt, &path, shard_of).await? {
             if reader_of(run, shard, share.shards_count) == share.own.0 {
+                remove_spares(rt, &path).await?;
                 let files = segment_files(rt, &path).await?;
                 let rest = rest_of(rt, &path, &files).await?;
                 logs.push(OldLog { run, shard, path, files, rest });
@@ -48,6 +50,16 @@ pub(super) async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>
     }
     logs.sort_by_key(|log| log.rest); // stable: else by run and shard
     Ok(logs)
+}
+
+/// Removes what a killed run kept for reuse: first of all, for it is room.
+async fn remove_spares<R: Runtime>(rt: &R, directory: &str) -> Result<(), RecoveryError> {
+    let names = rt.list(directory).await.map_err(|source| io_error(directory, source))?;
+    for name in names.iter().filter(|name| is_spare(name)) {
+        let path = format!("{directory}/{name}");
+        rt.remove_file(&path).await.map_err(|source| io_error(&path, source))?;
+    }
+    Ok(())
 }
 
 /// Two blocks tell; whether it is true is seen when the log is read.
@@ -63,8 +75,12 @@ async fn rest_of<R: Runtime>(
         return Ok(Rest::Everything);
     }
     let last_block = last.len.saturating_sub(1) / BLOCK_BYTES as u64 * BLOCK_BYTES as u64;
-    let ends_in_zeros = is_zero(rt, directory, last, last_block).await?;
-    Ok(if ends_in_zeros { Rest::Tail } else { Rest::Nothing })
+    let is_unused = is_zero(rt, directory, last, 0).await?;
+    Ok(if is_unused || is_zero(rt, directory, last, last_block).await? {
+        Rest::Tail
+    } else {
+        Rest::Nothing
+    })
 }
 
 /// Whether nothing but zeros stands in a block, which may lie behind the end of the file.
@@ -148,15 +164,7 @@ pub(super) async fn trim<R: Runtime>(rt: &R, log: &OldLog, end: &LogEnd) -> io::
     }
     rt.sync_dir(&log.path).await?;
     if empty {
-        rt.remove_dir(&log_path(log.run, log.shard)).await?;
-        let run_path = run_path(log.run);
-        // Its other logs may be with other shards: whoever finds the run empty removes it.
-        if rt.list(&run_path).await?.is_empty() {
-            match rt.remove_dir(&run_path).await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        remove_directory(rt, log.run, log.shard).await?;
     }
     Ok(())
 }

@@ -1,0 +1,38 @@
+//! Removing logs: whatever a crash leaves of one is a log that ends earlier.
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use super::directory::{log_path, run_path, segment_name};
+use crate::runtime::Runtime;
+
+/// Removes segments of a log that has no others behind them, the last first, each when the one behind it is durably gone.
+pub(super) async fn remove_segments<R: Runtime>(
+    rt: &R,
+    directory: &str,
+    numbers: RangeInclusive<u64>,
+) -> io::Result<()> {
+    for number in numbers.rev() {
+        rt.remove_file(&format!("{directory}/{}", segment_name(number))).await?;
+        rt.sync_dir(directory).await?;
+    }
+    Ok(())
+}
+
+/// Removes the directory of a log without files; the last log of a run removes the run.
+pub(super) async fn remove_directory<R: Runtime>(rt: &R, run: u128, shard: u16) -> io::Result<()> {
+    rt.remove_dir(&log_path(run, shard)).await?;
+    remove_empty_run(rt, run).await
+}
+
+/// Other shards may remove theirs at the same time: whoever finds the run empty removes it.
+pub(super) async fn remove_empty_run<R: Runtime>(rt: &R, run: u128) -> io::Result<()> {
+    let path = run_path(run);
+    if !rt.list(&path).await?.is_empty() {
+        return Ok(());
+    }
+    match rt.remove_dir(&path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
