@@ -260,13 +260,14 @@ impl Scenario {
         let random = self.world.random();
         let healthy = DiskFaults::default();
         let errors = self.ack == Ack::Fsync;
-        match random.below(10) {
+        match random.below(11) {
             0 | 1 => DiskFaults { slowness: random.between(2, 300), ..healthy },
             2 | 3 if errors => {
                 DiskFaults { sync_errors_per_mille: random.between(5, 300), ..healthy }
             }
-            4 if errors => DiskFaults { write_errors_per_mille: random.between(5, 200), ..healthy },
-            5 | 6 => {
+            4 if errors => DiskFaults { name_errors_per_mille: random.between(5, 300), ..healthy },
+            5 if errors => DiskFaults { write_errors_per_mille: random.between(5, 200), ..healthy },
+            6 | 7 => {
                 let more = random.below(3 * SEGMENT_BYTES_MIN);
                 let capacity = self.world.disk_used_bytes(NODE) + more;
                 DiskFaults { capacity_bytes: Some(capacity), ..healthy }

@@ -23,6 +23,8 @@ pub struct DiskFaults {
     pub write_errors_per_mille: u64,
     /// Of 1000 calls of `datasync`, how many fail with EIO.
     pub sync_errors_per_mille: u64,
+    /// Of 1000 files made, renamed and removed and directories synced, how many fail with EIO. Whether it was done nobody is told.
+    pub name_errors_per_mille: u64,
     /// Every operation takes this many times longer; 0 and 1 are an ordinary disk.
     pub slowness: u64,
     /// Bytes all files may have together; `None` for any number.
@@ -189,6 +191,21 @@ impl DiskImage {
                 Ok(file)
             }
         }
+    }
+
+    /// Does what changes names, or fails and has done it or not.
+    pub(super) fn act_on_names<T>(
+        &mut self,
+        random: &Random,
+        act: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> io::Result<T> {
+        if !random.chance(self.faults.name_errors_per_mille) {
+            return act(self);
+        }
+        if random.chance(500) {
+            act(self)?;
+        }
+        Err(input_output_error())
     }
 
     fn change_name(&mut self, change: NameChange) {

@@ -243,6 +243,16 @@ impl Sim {
     ) -> T {
         self.after_latency(latency, |shard| shard.with_disk(act)).await
     }
+
+    /// As [`Self::on_disk`], for what changes names.
+    async fn on_names<T: 'static>(
+        &self,
+        latency: Latency,
+        act: impl FnOnce(&mut disk::DiskImage) -> io::Result<T> + 'static,
+    ) -> io::Result<T> {
+        let act = |shard: &Self| shard.with_disk(|disk| disk.act_on_names(&shard.core.random, act));
+        self.after_latency(latency, act).await
+    }
 }
 
 impl Clock for Sim {
@@ -369,7 +379,10 @@ impl Disk for Sim {
     async fn open(&self, path: &str, how: Open) -> io::Result<SimFile> {
         let path = path.to_owned();
         let open = move |disk: &mut disk::DiskImage| disk.open(&path, how == Open::New);
-        let file = self.on_disk(Latency::Metadata, open).await?;
+        let file = match how {
+            Open::New => self.on_names(Latency::Metadata, open).await?,
+            _ => self.on_disk(Latency::Metadata, open).await?,
+        };
         Ok(SimFile { shard: self.clone(), file })
     }
 
@@ -385,22 +398,22 @@ impl Disk for Sim {
 
     async fn sync_dir(&self, path: &str) -> io::Result<()> {
         let path = path.to_owned();
-        self.on_disk(Latency::Sync, move |disk| disk.sync_dir(&path)).await
+        self.on_names(Latency::Sync, move |disk| disk.sync_dir(&path)).await
     }
 
     async fn remove_file(&self, path: &str) -> io::Result<()> {
         let path = path.to_owned();
-        self.on_disk(Latency::Metadata, move |disk| disk.remove_file(&path)).await
+        self.on_names(Latency::Metadata, move |disk| disk.remove_file(&path)).await
     }
 
     async fn remove_dir(&self, path: &str) -> io::Result<()> {
         let path = path.to_owned();
-        self.on_disk(Latency::Metadata, move |disk| disk.remove_dir(&path)).await
+        self.on_names(Latency::Metadata, move |disk| disk.remove_dir(&path)).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.on_disk(Latency::Metadata, move |disk| disk.rename(&from, &to)).await
+        self.on_names(Latency::Metadata, move |disk| disk.rename(&from, &to)).await
     }
 }
 
