@@ -22,7 +22,7 @@ use super::oracle::{Answer, Oracle, Place, Pushed};
 use super::profile::{Content, Form, encode, labels};
 use super::read;
 
-const TENANTS: [&str; 3] = ["anonymous", "team-b", "team-c"];
+pub(crate) const TENANTS: [&str; 3] = ["anonymous", "team-b", "team-c"];
 const SERVICES: [&str; 2] = ["checkout", "search"];
 const PODS: [&str; 3] = ["pod-0", "pod-1", "pod-2"];
 const PUSHERS_MAX: u64 = 16;
@@ -252,9 +252,9 @@ impl Client {
         }
         let value = || random.between(1, 1_000_000) as i64;
         let content = Content {
-            own: (vec!["main".to_owned(), own], [value(), value()]),
+            own: (vec![service.to_owned(), own], [value(), value()]),
             shared: (
-                vec!["main".to_owned(), format!("shared-{}", random.below(5))],
+                vec![service.to_owned(), format!("shared-{}", random.below(5))],
                 [value(), value()],
             ),
         };

@@ -49,7 +49,7 @@ pub(crate) fn run() -> Result<String, String> {
             for _ in 0..ROUNDS {
                 rt.sleep(ROUND).await;
                 let number = oracle.borrow().pushed.len();
-                let content = Content::numbered(number);
+                let content = Content::numbered(SERVICE, number);
                 let profile = encode(&content, rt.unix_ms(), Form::Gzip);
                 oracle.borrow_mut().pushed.push(Pushed {
                     place: ("anonymous".to_owned(), SERVICE.to_owned()),
@@ -98,8 +98,7 @@ pub(crate) fn run() -> Result<String, String> {
 }
 
 fn check(node: &Node, world: &World, oracle: &RefCell<Oracle>, run: u64) -> Result<(), String> {
-    let place = ("anonymous".to_owned(), SERVICE.to_owned());
-    let read = node.read(world, vec![place])?.ok_or("a node with memory refuses to read")?;
+    let read = node.read(world, &["anonymous"])?.ok_or("a node with memory refuses to read")?;
     oracle.borrow_mut().check(run, &read).map(drop)
 }
 

@@ -28,6 +28,7 @@ use proto::rpc::{Reply, Request};
 use ulid::Ulid;
 
 use super::oracle::{Columns, Place};
+use super::profile::COLUMNS;
 use super::read;
 
 pub(crate) const NODE: NodeId = NodeId(0);
@@ -147,28 +148,30 @@ impl Node {
         world.complete(rt, settled).ok_or("an ingester never settles")?
     }
 
-    /// Reads everything of every place through the shards' side of queries. `None`: the node says that it has no memory for it.
+    /// Reads everything of tenants through the shards' side of queries. `None`: the node says that it has no memory for it.
     pub(crate) fn read(
         &self,
         world: &World,
-        places: Vec<Place>,
+        tenants: &'static [&'static str],
     ) -> Result<Option<BTreeMap<Place, Columns>>, String> {
         let (rt, shard) = &self.shards[0];
         let mesh = shard.mesh().clone();
         let read = async move {
-            let mut read = BTreeMap::new();
-            for place in places {
-                let mut columns = Columns::default();
-                for (number, column) in columns.iter_mut().enumerate() {
-                    match read::column(&mesh, &place, number).await {
-                        Ok(sums) => *column = sums,
+            let mut places: BTreeMap<Place, Columns> = BTreeMap::new();
+            for tenant in tenants {
+                for number in 0..COLUMNS.len() {
+                    let services = match read::by_service(&mesh, tenant, number).await {
+                        Ok(services) => services,
                         Err(failure) if failure.reason == "memory_limit" => return Ok(None),
                         Err(failure) => return Err(format!("a read failed: {failure:?}")),
+                    };
+                    for (service, column) in services {
+                        let place = ((*tenant).to_owned(), service);
+                        places.entry(place).or_default()[number] = column;
                     }
                 }
-                read.insert(place, columns);
             }
-            Ok(Some(read))
+            Ok(Some(places))
         };
         world.complete(rt, read).ok_or("a read never ended")?
     }

@@ -9,7 +9,7 @@ use proto::pprof::{Function, Line, Location, Profile, Sample, ValueType};
 /// Value columns: type, unit.
 pub(crate) const COLUMNS: [(&str, &str); 2] = [("samples", "count"), ("cpu", "nanoseconds")];
 
-/// Names of the frames of a stack, root first.
+/// Names of the frames of a stack, root first: the name of the service.
 pub(crate) type Stack = Vec<String>;
 
 /// What one profile adds to the totals: per stack one value a column.
@@ -23,8 +23,8 @@ pub(crate) struct Content {
 
 impl Content {
     /// Of a profile that needs no more than to be told from others.
-    pub(crate) fn numbered(number: usize) -> Self {
-        let stack = |leaf: String| vec!["main".to_owned(), leaf];
+    pub(crate) fn numbered(service: &str, number: usize) -> Self {
+        let stack = |leaf: String| vec![service.to_owned(), leaf];
         let value = number as i64 + 1;
         Self {
             own: (stack(format!("own-{number}")), [value, 2 * value]),

@@ -13,7 +13,7 @@ use net::runtime::Clock;
 use net::runtime::sim::World;
 use net::wal::Ack;
 
-use super::clients::places;
+use super::clients::{TENANTS, places};
 use super::node::{CUTS_WHEN_ASKED, NODE, Node, Start};
 use super::oracle::{Answer, Oracle, Pushed};
 use super::profile::{Content, Form, encode, labels};
@@ -103,7 +103,7 @@ fn look(
     oracle: &RefCell<Oracle>,
     tally: &mut Tally,
 ) -> Result<(), String> {
-    let read = node.read(world, places())?.ok_or("a node with memory refuses to read")?;
+    let read = node.read(world, &TENANTS)?.ok_or("a node with memory refuses to read")?;
     let (lost, duplicated) = oracle.borrow().lost_and_duplicated(&read);
     tally.lost += lost;
     tally.duplicated += duplicated;
@@ -114,7 +114,7 @@ fn push_everywhere(node: &Node, world: &World, oracle: &RefCell<Oracle>) -> Resu
     let (rt, shard) = &node.shards[0];
     for (tenant, service) in places() {
         let number = oracle.borrow().pushed.len();
-        let content = Content::numbered(number);
+        let content = Content::numbered(&service, number);
         let profile = encode(&content, rt.unix_ms(), Form::Plain);
         let series = vec![PushedSeries {
             labels: labels(&service, "pod-0"),

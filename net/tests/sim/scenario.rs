@@ -12,7 +12,7 @@ use net::blocks::{self, PublishStep};
 use net::runtime::sim::{DiskFaults, World};
 use net::wal::{Ack, SEGMENT_BYTES_MIN};
 
-use super::clients::{Clients, places};
+use super::clients::{Clients, TENANTS};
 use super::node::{CUTS_WHEN_ASKED, NODE, Node, Start};
 use super::oracle::{Answer, Oracle};
 
@@ -247,7 +247,7 @@ impl Scenario {
         self.wait(|| clients.under_way.get() == 0)
             .map_err(|()| "a push is never answered".to_owned())?;
         node.settle(&self.world)?;
-        let read = node.read(&self.world, places())?;
+        let read = node.read(&self.world, &TENANTS)?;
         clients.paused.set(were_paused);
         match read {
             Some(read) => self.oracle.borrow_mut().check(self.report.runs, &read).map(Some),
