@@ -381,7 +381,7 @@ impl Disk for Sim {
         let open = move |disk: &mut disk::DiskImage| disk.open(&path, how == Open::New);
         let file = match how {
             Open::New => self.on_names(Latency::Metadata, open).await?,
-            _ => self.on_disk(Latency::Metadata, open).await?,
+            Open::Existing => self.on_disk(Latency::Metadata, open).await?,
         };
         Ok(SimFile { shard: self.clone(), file })
     }
