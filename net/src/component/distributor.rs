@@ -46,7 +46,7 @@ use crate::component::ingester::INGEST_QUEUE_FULL;
 use crate::component::rates::{Charge, Rates};
 use crate::component::spread::Spreads;
 use crate::component::write_counters::WriteCounters;
-use crate::http::{HttpFailure, Upload, Writes};
+use crate::http::{Claim, HttpFailure, Upload, Writes};
 use crate::mesh::Mesh;
 use crate::overrides::TenantLimits;
 use crate::pressure::{INGEST_WAIT_MAX, Pressure};
@@ -452,17 +452,18 @@ fn refusal(code: Code, reason: &'static str, message: impl Into<String>) -> Fail
 }
 
 impl<R: Runtime> Writes for Distributor<R> {
-    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure> {
+    fn admit_head(&self, tenant: &TenantId, claim: Claim) -> Result<u64, Failure> {
+        let Claim { body_bytes, profile_bytes } = claim;
         let limits = self.limits.of(tenant.as_str());
         let body_bytes_max = limits.body_bytes_max().unwrap_or(PUSH_BODY_BYTES_UNLIMITED);
-        let spent = self.spent_rates.wait(tenant, &limits, claimed_bytes, self.rt.now_ns());
+        let spent = self.spent_rates.wait(tenant, &limits, profile_bytes, self.rt.now_ns());
         let wait = self.pressure.least_wait();
         let admitted = if let Some(wait) = spent {
             // What it is when inflated, nobody knows; it is not less.
-            Err(rate_limited(claimed_bytes, &limits, Some(wait)))
+            Err(rate_limited(profile_bytes, &limits, Some(wait)))
         } else if wait <= INGEST_WAIT_MAX {
             // What is longer is refused by whoever reads it, and not to be tried again.
-            self.budget.admit(claimed_bytes.min(body_bytes_max))
+            self.budget.admit(body_bytes.min(body_bytes_max))
         } else {
             let text = format!(
                 "a profile would wait {} ms to be ingested; limit {} ms; retry later",
@@ -475,7 +476,7 @@ impl<R: Runtime> Writes for Distributor<R> {
         };
         admitted.map(|()| body_bytes_max).inspect_err(|failure| {
             // How many profiles it has, nobody knows.
-            let bytes = claimed_bytes as usize;
+            let bytes = body_bytes as usize;
             self.counters.count_discarded(tenant.as_str(), failure.reason, bytes);
         })
     }

@@ -27,7 +27,7 @@ pub use docs::reference_page;
 pub use flags::{FLAGS, Flag, Kind};
 pub use memory::memory_limit_default;
 pub use modules::{MODULES, Module};
-pub use pages::Pages;
+pub use pages::{Pages, limits_lines};
 pub use parse::{ConfigError, Invocation, parse};
 
 /// Everything a process is told at its start.

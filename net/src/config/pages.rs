@@ -3,6 +3,7 @@
 //! Not here: what only the command line can say, and what was accepted without effect (a warning in the log names that).
 
 use bytes::Bytes;
+use engine::limits::Limits;
 use serde_json::{Map, Value};
 
 use super::Config;
@@ -32,6 +33,24 @@ impl Pages {
             defaults: page(&defaults, |_| true),
         }
     }
+}
+
+/// The limits of a tenant as a file of overrides has them, a line each, `indent` before it; only what differs from `base`, if
+/// that is given.
+pub fn limits_lines(limits: &Limits, base: Option<&Limits>, indent: &str) -> String {
+    let of = |limits: &Limits| Config { limits: limits.clone(), ..Config::default() };
+    let (config, base) = (of(limits), base.map(of));
+    let mut lines = String::new();
+    for flag in FLAGS {
+        let path = flag.yaml.first();
+        let Some(key) = path.and_then(|path| path.strip_prefix("limits.")) else { continue };
+        let value = (flag.get)(&config);
+        if base.as_ref().is_none_or(|base| (flag.get)(base) != value) {
+            // Numbers and durations stand for themselves in YAML.
+            lines.extend([indent, key, ": ", &value, "\n"]);
+        }
+    }
+    lines
 }
 
 fn page(config: &Config, is_shown: impl Fn(&Flag) -> bool) -> Bytes {

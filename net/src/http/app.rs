@@ -24,6 +24,7 @@ use proto::types::{
 };
 
 use crate::budget::Held;
+use crate::overrides::TenantLimits;
 
 /// A shard as its HTTP routes see it.
 pub trait Api: 'static {
@@ -35,6 +36,8 @@ pub trait Api: 'static {
     fn writes(&self) -> &Self::Writes;
     /// Where questions go.
     fn reads(&self) -> &Self::Reads;
+    /// The limits in force.
+    fn limits(&self) -> &TenantLimits;
     /// Whether the shard serves reads; the error is what `/ready` tells.
     fn readiness(&self) -> Result<(), String>;
     /// Puts everything that was acknowledged so far into blocks, on all shards.
@@ -45,9 +48,9 @@ pub trait Api: 'static {
 
 /// The write path.
 pub trait Writes {
-    /// Refuses a push on its head, before its body is read; `claimed_bytes` is the body's length where it is told, else 0. What
-    /// is let in may have so many bytes: of the body as received, and again inflated.
-    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure>;
+    /// Refuses a push on its head, before its body is read. What is let in may have so many bytes: of the body as received, and
+    /// again inflated.
+    fn admit_head(&self, tenant: &TenantId, claim: Claim) -> Result<u64, Failure>;
 
     /// `push.v1.PusherService/Push`. Good profiles are stored although the answer is a failure. `held` accounts the body that
     /// the profiles are slices of.
@@ -65,6 +68,27 @@ pub trait Writes {
         upload: Upload<'_>,
         held: Vec<Held>,
     ) -> impl Future<Output = Result<(), HttpFailure>>;
+}
+
+/// What the head of a push tells of its body; zeroes where it tells no length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Bytes of the body.
+    pub body_bytes: u64,
+    /// How many of them profiles may be, at most.
+    pub profile_bytes: u64,
+}
+
+impl Claim {
+    /// A body that is nothing but bytes of profiles, labels beside them.
+    pub fn of_bytes(body_bytes: u64) -> Self {
+        Self { body_bytes, profile_bytes: body_bytes }
+    }
+
+    /// A body that has profiles in base64, as JSON does.
+    pub fn of_base64(body_bytes: u64) -> Self {
+        Self { body_bytes, profile_bytes: body_bytes / 4 * 3 }
+    }
 }
 
 /// A body sent to `/ingest`, as it came.

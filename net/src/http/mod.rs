@@ -32,7 +32,7 @@ mod tenant_header;
 #[cfg(test)]
 pub(crate) mod turns;
 
-pub use app::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
+pub use app::{Api, Claim, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
 pub use connection::serve_connection;
 pub use counters::HttpCounters;
 pub use server::{HttpConfig, Server};

@@ -41,6 +41,10 @@ pub(super) enum Route {
     ConfigDiff,
     /// The defaults.
     ConfigDefault,
+    /// The limits of tenants that have some of their own.
+    RuntimeConfig,
+    /// Limits of the caller.
+    TenantLimits,
     /// Whether reads are served, by gRPC's protocol.
     HealthCheck,
     /// The same, as it changes.
@@ -61,6 +65,8 @@ impl Route {
             "/api/v1/status/config" => Self::Config,
             "/api/v1/status/config/diff" => Self::ConfigDiff,
             "/api/v1/status/config/default" => Self::ConfigDefault,
+            "/runtime_config" => Self::RuntimeConfig,
+            "/api/v1/tenant_limits" => Self::TenantLimits,
             HEALTH_CHECK => Self::HealthCheck,
             HEALTH_WATCH => Self::HealthWatch,
             path => Self::Procedure(Procedure::from_path(path)?),
@@ -89,6 +95,8 @@ impl Route {
             Self::Config => "/api/v1/status/config",
             Self::ConfigDiff => "/api/v1/status/config/diff",
             Self::ConfigDefault => "/api/v1/status/config/default",
+            Self::RuntimeConfig => "/runtime_config",
+            Self::TenantLimits => "/api/v1/tenant_limits",
             Self::HealthCheck => HEALTH_CHECK,
             Self::HealthWatch => HEALTH_WATCH,
         }
@@ -171,6 +179,8 @@ where
         Route::Config => status::config(&server.config.config_pages.in_force),
         Route::ConfigDiff => status::config(&server.config.config_pages.changed),
         Route::ConfigDefault => status::config(&server.config.config_pages.defaults),
+        Route::RuntimeConfig => status::runtime_config(server, &request).await,
+        Route::TenantLimits => status::tenant_limits(server, request.headers()),
         Route::HealthCheck => health::check(server, request).await,
         Route::HealthWatch => health::watch(server, request).await,
     }
@@ -198,6 +208,8 @@ mod tests {
             "/ready",
             "/flush",
             "/metrics",
+            "/runtime_config",
+            "/api/v1/tenant_limits",
         ] {
             assert_eq!(Route::of_path(path).unwrap().name(), path);
         }

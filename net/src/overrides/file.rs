@@ -66,6 +66,12 @@ impl Files {
         Ok(Self(paths.map(read).collect::<Result<_, _>>()?))
     }
 
+    /// One file that says this.
+    #[cfg(test)]
+    pub(crate) fn of_text(path: &str, text: &str) -> Self {
+        Self(vec![(path.to_owned(), text.to_owned())])
+    }
+
     /// The limits of every tenant; those without a word are as in `default`.
     pub fn parse(&self, default: &Arc<Limits>) -> Result<Loaded, LoadError> {
         let mut of_tenant = BTreeMap::new();

@@ -4,6 +4,7 @@
 //! it began with. A changed file makes a new snapshot, which every shard is given by message: no lock stands on the data path.
 
 mod file;
+mod page;
 mod reload;
 
 use std::cell::{Cell, RefCell};
@@ -15,6 +16,7 @@ use engine::tenant::TenantId;
 use proto::rpc::MetricSample;
 
 pub use file::{Files, LoadError, Loaded};
+pub use page::page;
 pub use reload::Reloader;
 
 /// What a shard is told of a reload.
@@ -65,6 +67,11 @@ impl TenantLimits {
         Arc::clone(&self.0.overrides.borrow())
     }
 
+    /// Whether they come from files.
+    pub fn has_files(&self) -> bool {
+        self.0.last_reload_successful.get().is_some()
+    }
+
     /// Takes note of a reload.
     pub fn update(&self, update: Update) {
         *self.0.overrides.borrow_mut() = update.overrides;
@@ -80,6 +87,13 @@ impl TenantLimits {
             value: f64::from(u8::from(is_successful)),
         };
         is_successful.map(sample).into_iter().collect()
+    }
+}
+
+impl Default for TenantLimits {
+    /// The default limits for every tenant.
+    fn default() -> Self {
+        Limits::default().into()
     }
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
             updated.update(update);
         }
     });
-    let limits_in_force = limits.clone();
+    let (limits_in_force, limits_shown) = (limits.clone(), limits.clone());
     let settings = ShardSettings {
         limits: limits.clone(),
         budget: budget.clone(),
@@ -85,6 +85,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         querier,
         rt: rt.clone(),
         shard: Rc::clone(&shard),
+        limits: limits_shown,
         readiness: readiness.clone(),
         memory: budget.budget().clone(),
         started_unix_ms: run.timestamp_ms(),
@@ -213,6 +214,7 @@ struct ShardApi<R: HostRuntime> {
     rt: R,
     shard: Rc<Shard<R>>,
     querier: Rc<Querier<R>>,
+    limits: TenantLimits,
     readiness: Readiness,
     memory: Budget,
     /// When the process started.
@@ -229,6 +231,10 @@ impl<R: HostRuntime> Api for ShardApi<R> {
 
     fn reads(&self) -> &Self::Reads {
         &self.querier
+    }
+
+    fn limits(&self) -> &TenantLimits {
+        &self.limits
     }
 
     fn readiness(&self) -> Result<(), String> {

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use engine::tenant::TenantId;
 use futures_channel::oneshot;
 use net::budget::Held;
-use net::http::{Api, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
+use net::http::{Api, Claim, HttpFailure, NameCharset, Reads, Rendered, Upload, Writes};
+use net::overrides::TenantLimits;
 use proto::pprof::Profile;
 use proto::push::PushRequest;
 use proto::querier::*;
@@ -29,8 +30,10 @@ pub(crate) struct FakeApi {
     pub(crate) upload_failure: RefCell<Option<HttpFailure>>,
     /// Failure of pushes on their head.
     pub(crate) head_failure: RefCell<Option<Failure>>,
-    /// Bytes that pushes claimed to be.
-    pub(crate) claimed_bytes: RefCell<Vec<u64>>,
+    /// What pushes claimed to be.
+    pub(crate) claims: RefCell<Vec<Claim>>,
+    /// Limits that are shown; nothing here keeps to them.
+    pub(crate) limits: TenantLimits,
     /// Bytes that bodies of tenants with a limit of their own may have; of others 256 MiB.
     pub(crate) body_bytes_max: RefCell<BTreeMap<String, u64>>,
     /// Why the shard is not ready.
@@ -92,6 +95,10 @@ impl Api for FakeApi {
         self
     }
 
+    fn limits(&self) -> &TenantLimits {
+        &self.limits
+    }
+
     fn readiness(&self) -> Result<(), String> {
         self.not_ready.borrow().clone().map_or(Ok(()), Err)
     }
@@ -106,8 +113,8 @@ impl Api for FakeApi {
 }
 
 impl Writes for FakeApi {
-    fn admit_head(&self, tenant: &TenantId, claimed_bytes: u64) -> Result<u64, Failure> {
-        self.claimed_bytes.borrow_mut().push(claimed_bytes);
+    fn admit_head(&self, tenant: &TenantId, claim: Claim) -> Result<u64, Failure> {
+        self.claims.borrow_mut().push(claim);
         let bytes_max = self.body_bytes_max.borrow().get(tenant.as_str()).copied();
         match self.head_failure.borrow().clone() {
             Some(failure) => Err(failure),

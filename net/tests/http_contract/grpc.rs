@@ -1,12 +1,14 @@
 //! gRPC and gRPC-Web: the same calls in other clothes.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use net::http::{HttpConfig, Tenancy};
 use prost::Message;
 use proto::procedure::Procedure;
 use proto::push::{PushRequest, RawProfileSeries, RawSample};
 use proto::querier::SeriesRequest;
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 use proto::types::LabelPair;
 
 use crate::grpc_way::{GRPC, Outcome, WAYS, Way, failed, frame};
@@ -111,6 +113,18 @@ fn a_failure_has_its_code_and_text_in_the_head() {
             let retried = matches!(code, Code::ResourceExhausted | Code::Unavailable);
             assert_eq!(answer.headers.contains_key("retry-after"), retried);
         }
+    }
+}
+
+#[test]
+fn a_known_wait_is_told_as_over_http() {
+    let world = World::new();
+    let failure = Failure::new(Code::ResourceExhausted, "rate_limited", "")
+        .with_retry(Retry::After(Duration::from_millis(7_200)));
+    *world.api().failure.borrow_mut() = Some(failure);
+    for way in WAYS {
+        let answer = way.send(&world, way.request(PUSH, &[], &frame(0, b"")));
+        assert_eq!(answer.header("retry-after"), "8", "{way:?}");
     }
 }
 

@@ -1,11 +1,13 @@
 //! `push.v1.PusherService/Push`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use net::http::{HttpConfig, Tenancy};
+use net::http::{Claim, HttpConfig, Tenancy};
 use net::runtime::Class;
 use prost::Message;
 use proto::push::{PushRequest, RawProfileSeries, RawSample};
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, Retry};
 use proto::types::LabelPair;
 
 use crate::world::{World, gzip, json_call, read_some, read_to_end, request, write_all};
@@ -80,6 +82,41 @@ fn a_failure_is_told_in_json_whatever_the_codec() {
     let answer = world.http1(request("POST", PATH, &[PROTO, TENANT], Bytes::new()));
     assert_eq!(answer.error(), (429, "resource_exhausted".to_owned(), message.to_owned()));
     assert_eq!(answer.header("retry-after"), "1");
+}
+
+#[test]
+fn a_known_wait_is_told_in_whole_seconds_never_too_early() {
+    let world = World::new();
+    for (retry, seconds) in [
+        (Retry::After(Duration::from_millis(200)), "1"),
+        (Retry::After(Duration::from_millis(7_200)), "8"),
+        (Retry::After(Duration::from_hours(2)), "600"),
+        (Retry::Never, ""),
+    ] {
+        let failure = Failure::new(Code::ResourceExhausted, "rate_limited", "").with_retry(retry);
+        *world.api().failure.borrow_mut() = Some(failure.clone());
+        *world.api().upload_failure.borrow_mut() = Some(failure.into());
+        for call in [
+            json_call(PATH, &b"{}"[..]),
+            request("POST", PATH, &[PROTO, TENANT], Bytes::new()),
+            request("POST", "/ingest?name=a", &[TENANT], &b"x"[..]),
+        ] {
+            let answer = world.http1(call);
+            assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, seconds));
+        }
+    }
+}
+
+/// A profile of a JSON push was once taken to be as long as its base64, and refused with longer ones for a spent rate.
+#[test]
+fn a_push_in_base64_claims_a_shorter_profile() {
+    let world = World::new();
+    let body = proto::json::to_json(&push_of(vec![7; 30_000]));
+    let body_bytes = body.len() as u64;
+    world.http1(json_call(PATH, body));
+    let claim = world.api().claims.take()[0];
+    assert_eq!((claim.body_bytes, claim.profile_bytes), (body_bytes, body_bytes / 4 * 3));
+    assert!((30_000..30_100).contains(&claim.profile_bytes), "{claim:?}");
 }
 
 #[test]
@@ -253,7 +290,8 @@ fn a_push_without_room_is_refused_on_its_head_and_the_connection_goes_on() {
             assert!(answer.contains("\r\nretry-after: 1\r\n"), "{answer}");
         }
         assert!(answers[2].ends_with("reached\"}"), "a long body is not waited for");
-        assert_eq!(world.api().claimed_bytes.take(), [200_000, 200_000, 100_000_000]);
+        let claims = [200_000, 200_000, 100_000_000].map(Claim::of_bytes);
+        assert_eq!(world.api().claims.take(), claims);
     }
     assert!(world.api().pushes.borrow().is_empty() && world.spawned().is_empty());
 }

@@ -1,7 +1,12 @@
 //! Probes, scrapers, and paths that are not there.
 
+use std::sync::Arc;
+
+use engine::limits::{Limits, Overrides};
 use net::config::{Config, Pages};
 use net::http::{HttpConfig, Tenancy};
+use net::overrides::Update;
+use serde_json::json;
 
 use crate::world::{World, json_call, request};
 
@@ -28,6 +33,41 @@ fn build_info_has_prometheus_shape() {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
     assert_eq!(body["status"], "success");
     assert_eq!(body["data"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn limits_of_tenants_are_shown_as_their_files_say_them() {
+    let world = World::new();
+    let shown = |path| {
+        let answer = world.http1(request("GET", path, &[], ""));
+        assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+        (answer.status.as_u16(), answer.text().to_owned())
+    };
+    assert_eq!(shown("/runtime_config"), (200, "runtime config file doesn't exist".to_owned()));
+    let own = Limits {
+        ingestion_rate_mb: 12.5,
+        ingestion_burst_size_mb: 25.0,
+        max_global_series_per_tenant: 7,
+        ..Limits::default()
+    };
+    let overrides = Overrides::new(Arc::default(), [("t".to_owned(), own)]);
+    let update = Update { overrides: Arc::new(overrides), is_successful: true };
+    world.api().limits.update(update);
+    let changed = "overrides:\n  \"t\":\n    ingestion_burst_size_mb: 25\n    ingestion_rate_mb: 12.5\n    max_global_series_per_tenant: 7\n";
+    assert_eq!(shown("/runtime_config?mode=diff"), (200, changed.to_owned()));
+    let (_, all) = shown("/runtime_config");
+    let is_there = |line: &str| all.contains(&format!("\n    {line}\n"));
+    assert!(is_there("max_query_length: 1d") && is_there("ingestion_rate_mb: 12.5"), "{all}");
+
+    let limits = |tenant: &str| {
+        let headers = [("x-scope-orgid", tenant)];
+        let answer = world.http1(request("GET", "/api/v1/tenant_limits", &headers, ""));
+        assert_eq!(answer.header("content-type"), "application/json");
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+    };
+    let told = |rate: f64, burst, series| json!({"ingestion_rate": rate, "ingestion_burst_size": burst, "max_global_series_per_user": series});
+    assert_eq!(limits("t"), told(12.5, 25, 7));
+    assert_eq!(limits("u"), told(4.0, 2, 5000));
 }
 
 #[test]

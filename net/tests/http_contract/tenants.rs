@@ -24,6 +24,7 @@ fn a_missing_tenant_is_refused_everywhere_before_the_body_is_read() {
         ("GET", "/pyroscope/render"),
         ("GET", "/pyroscope/render-diff"),
         ("GET", "/pyroscope/label-values"),
+        ("GET", "/api/v1/tenant_limits"),
     ] {
         let answer = world.http1(request(method, path, &[], ""));
         assert_eq!(answer.error(), unauthenticated("no org id"), "{path}");

@@ -220,7 +220,10 @@ fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
     let limits =
         Limits { ingestion_rate_mb: 0.0, ingestion_body_limit_mb: 2048.0, ..Limits::default() };
     let node = Node::start_with(limits);
-    let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
+    let admit = |bytes| {
+        let claim = Claim::of_bytes(bytes);
+        node.shards[0].distributor().admit_head(&TenantId::anonymous(), claim)
+    };
     assert_eq!(admit(1 << 20), Ok(2 << 30));
     assert_eq!(admit(1 << 30).unwrap_err().reason, "memory_limit");
     let waits = |shard| {
@@ -374,7 +377,10 @@ fn a_spent_rate_says_when_to_come_back_and_refuses_until_then_on_the_head() {
         node.push(vec![PushedSeries { labels, naming: None, profiles: vec![profile(bytes)] }], 0)
     };
     let label_bytes = "service_namea".len();
-    let admit = |bytes| node.shards[0].distributor().admit_head(&TenantId::anonymous(), bytes);
+    let admit = |bytes| {
+        let claim = Claim::of_bytes(bytes);
+        node.shards[0].distributor().admit_head(&TenantId::anonymous(), claim)
+    };
     assert_eq!(push(3072 - label_bytes).unwrap_err().reason, "malformed_profile", "3 of 4 kB");
     assert!(admit(1 << 20).is_ok(), "nothing was refused yet");
     let refused = push(3072 - label_bytes).unwrap_err();

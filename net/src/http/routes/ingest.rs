@@ -9,7 +9,7 @@ use http::{Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
 use super::{BODY_TOO_LARGE, run_in};
-use crate::http::app::{Api, HttpFailure, Upload, Writes};
+use crate::http::app::{Api, Claim, HttpFailure, Upload, Writes};
 use crate::http::body::{self, BodyError};
 use crate::http::reply::{self, Reply};
 use crate::http::server::Server;
@@ -41,8 +41,8 @@ where
 {
     let (head, body) = request.into_parts();
     let tenant = tenant_of_write(server.config.tenancy, &head.headers)?;
-    let claimed_bytes = body.size_hint().exact().unwrap_or(0);
-    let bytes_max = match server.api.writes().admit_head(&tenant, claimed_bytes) {
+    let claim = Claim::of_bytes(body.size_hint().exact().unwrap_or(0));
+    let bytes_max = match server.api.writes().admit_head(&tenant, claim) {
         Ok(bytes_max) => bytes_max,
         Err(failure) => {
             body::discard(&server.rt, body).await;

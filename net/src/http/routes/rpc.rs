@@ -13,7 +13,7 @@ use proto::push::PushResponse;
 use proto::rpc::Failure;
 
 use super::{body_failure, check_ready, inflate_failure, run_in};
-use crate::http::app::{Api, NameCharset, Reads, Writes};
+use crate::http::app::{Api, Claim, NameCharset, Reads, Writes};
 use crate::http::body::{self, BodyLimits};
 use crate::http::codec::Codec;
 use crate::http::protocol::{Encoding, Form, Protocol, deadline_exceeded};
@@ -94,7 +94,7 @@ fn admit_head<R, A>(
     server: &Rc<Server<R, A>>,
     procedure: Procedure,
     headers: &HeaderMap,
-    claimed_bytes: u64,
+    claim: Claim,
 ) -> Result<(Caller, BodyLimits, Class), Failure>
 where
     R: Clock + Spawn + Clone + 'static,
@@ -102,7 +102,7 @@ where
 {
     if procedure == Procedure::Push {
         let tenant = tenant_of_write(server.config.tenancy, headers)?;
-        let bytes_max = server.api.writes().admit_head(&tenant, claimed_bytes)?;
+        let bytes_max = server.api.writes().admit_head(&tenant, claim)?;
         return Ok((Caller::Write(tenant), server.push_body_limits(bytes_max), Class::Ingest));
     }
     let tenants = tenants_of_read(server.config.tenancy, headers)?;
@@ -122,8 +122,10 @@ where
     A: Api,
 {
     let (head, body) = request.into_parts();
-    let claimed_bytes = body.size_hint().exact().unwrap_or(0);
-    let admitted = admit_head(server, procedure, &head.headers, claimed_bytes);
+    let body_bytes = body.size_hint().exact().unwrap_or(0);
+    let is_base64 = form.codec == Codec::Json || form.protocol == Protocol::GrpcWebText;
+    let claim = if is_base64 { Claim::of_base64(body_bytes) } else { Claim::of_bytes(body_bytes) };
+    let admitted = admit_head(server, procedure, &head.headers, claim);
     let (caller, limits, class) = match admitted {
         Ok(admitted) => admitted,
         Err(failure) => {
