@@ -5,6 +5,9 @@
     reason = "helpers of tests fail as tests do, and show what the server said"
 )]
 
+#[path = "process/limits.rs"]
+mod limits;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -87,15 +90,23 @@ impl Server {
 
     /// One request on a connection of its own.
     fn ask(&self, method_and_path: &str, body: &str) -> (u16, String) {
+        let (status, _, answer) = self.send(method_and_path, "", body.as_bytes());
+        (status, answer)
+    }
+
+    /// The same with more header lines: status, head and body of the answer.
+    fn send(&self, method_and_path: &str, headers: &str, body: &[u8]) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let len = body.len();
-        write!(stream, "{method_and_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}")
+        write!(stream, "{method_and_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {len}\r\n\r\n")
             .unwrap();
+        stream.write_all(body).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (status, head.to_ascii_lowercase(), body.to_owned())
     }
 
     fn signal(&self, name: &str) {

@@ -1,6 +1,8 @@
 //! Reads of a node of two shards under the simulated runtime: profiles enter at the distributor, questions at the querier. The
 //! expected answers are the conformance kit's, where it is at hand.
 
+mod limits;
+
 use std::future::Future;
 use std::rc::Rc;
 
