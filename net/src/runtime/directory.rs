@@ -1,7 +1,12 @@
 //! Directories of the data directory, by calls that block: each runtime has a thread for them.
 
+use std::ffi::CString;
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+
+use super::Space;
 
 /// The path below the data directory; panics where it would lead out of it.
 pub(super) fn resolve(data_path: &Path, path: &str) -> PathBuf {
@@ -50,4 +55,18 @@ pub(super) fn names(path: &Path) -> io::Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+/// Room of the file system that holds `path`.
+pub(super) fn space(path: &Path) -> io::Result<Space> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut found = MaybeUninit::uninit();
+    // SAFETY: the path ends with its NUL and `found` has room for what the call writes; both outlive it.
+    if unsafe { libc::statvfs(path.as_ptr(), found.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it wrote all of it.
+    let found: libc::statvfs = unsafe { found.assume_init() };
+    let bytes = |blocks| u64::saturating_mul(blocks, found.f_frsize);
+    Ok(Space { free_bytes: bytes(found.f_bavail), total_bytes: bytes(found.f_blocks) })
 }

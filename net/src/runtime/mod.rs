@@ -150,6 +150,17 @@ pub trait Disk {
     fn remove_dir(&self, path: &str) -> impl Future<Output = io::Result<()>>;
     /// Renames; durable after `sync_dir` of both parents.
     fn rename(&self, from: &str, to: &str) -> impl Future<Output = io::Result<()>>;
+    /// Room of the file system that the data directory lies on.
+    fn space(&self) -> impl Future<Output = io::Result<Space>>;
+}
+
+/// Room of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that this process may still write; what is kept back for root is not among them.
+    pub free_bytes: u64,
+    /// Bytes of all of it.
+    pub total_bytes: u64,
 }
 
 /// One connection.

@@ -24,6 +24,7 @@ pub(crate) async fn check<R: Runtime>(rt: R, directory: &str, listen_on: SocketA
     a_truncated_file_keeps_its_front(&rt, directory).await;
     a_new_file_must_not_exist_an_existing_one_must(&rt, directory).await;
     names_are_listed_renamed_and_removed(&rt, directory).await;
+    the_disk_tells_its_room(&rt).await;
     an_echo_comes_back_whole(&rt, listen_on).await;
     a_reader_sees_the_end_when_the_peer_goes_away(&rt, listen_on).await;
     nobody_listens_on_a_closed_address(&rt, listen_on).await;
@@ -223,6 +224,11 @@ async fn names_are_listed_renamed_and_removed<R: Runtime>(rt: &R, directory: &st
         rt.remove_dir(&format!("{inner}/{name}")).await.expect("an empty directory goes");
     }
     rt.remove_dir(&inner).await.expect("an empty directory goes");
+}
+
+async fn the_disk_tells_its_room<R: Runtime>(rt: &R) {
+    let space = rt.space().await.expect("a file system that holds the data directory");
+    assert!(0 < space.free_bytes && space.free_bytes <= space.total_bytes, "{space:?}");
 }
 
 async fn an_echo_comes_back_whole<R: Runtime>(rt: &R, listen_on: SocketAddr) {

@@ -19,7 +19,7 @@ use futures_channel::oneshot;
 
 use super::Portable;
 use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
-use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File as RuntimeFile, Open, directory};
+use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File as RuntimeFile, Open, Space, directory};
 
 /// Operations that wait for the thread at most: a shard's log, its recovery and its readers ask for a few at a time.
 const QUEUE_OPERATIONS_MAX: usize = 64;
@@ -358,6 +358,11 @@ impl Disk for Portable {
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.resolve(from), self.resolve(to));
         self.blocking(move || std::fs::rename(from, to)).await
+    }
+
+    async fn space(&self) -> io::Result<Space> {
+        let path = self.0.data_path.clone();
+        self.blocking(move || directory::space(&path)).await
     }
 }
 

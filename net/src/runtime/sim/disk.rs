@@ -12,9 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::random::Random;
+use crate::runtime::Space;
 
 /// Unit of what a crash tears, bytes.
 const SECTOR_BYTES: usize = 512;
+
+/// Bytes of a disk that has room for any number, as it tells them.
+const UNBOUNDED_BYTES: u64 = 1 << 50;
 
 /// What may go wrong with a node's disk; all zero at start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,6 +285,11 @@ impl DiskImage {
 
     pub(super) fn used_bytes(&self) -> u64 {
         self.names.values().map(|file| self.files[file].live.len() as u64).sum()
+    }
+
+    pub(super) fn space(&self) -> Space {
+        let total_bytes = self.faults.capacity_bytes.unwrap_or(UNBOUNDED_BYTES);
+        Space { free_bytes: total_bytes.saturating_sub(self.used_bytes()), total_bytes }
     }
 
     /// How many completed changes a sync that begins now must cover.

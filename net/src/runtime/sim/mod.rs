@@ -20,7 +20,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use self::core::{Completion, Core};
-use super::{AlignedBytes, Class, Clock, DISK_ALIGN, Disk, File, Net, Open, Rand, Spawn};
+use super::{AlignedBytes, Class, Clock, DISK_ALIGN, Disk, File, Net, Open, Rand, Space, Spawn};
 
 pub use self::core::NodeId;
 pub use self::disk::DiskFaults;
@@ -414,6 +414,10 @@ impl Disk for Sim {
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.on_names(Latency::Metadata, move |disk| disk.rename(&from, &to)).await
+    }
+
+    async fn space(&self) -> io::Result<Space> {
+        Ok(self.on_disk(Latency::Metadata, |disk| disk.space()).await)
     }
 }
 

@@ -11,7 +11,7 @@ use glommio::io::{DmaFile, OpenOptions};
 use super::Uring;
 use crate::runtime::directory;
 use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
-use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open};
+use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open, Space};
 
 /// Makes glommio find out about polled I/O on a file that has something to read. The answer is kept per thread and device.
 pub(super) async fn settle_polled_io(data_path: &Path) -> io::Result<()> {
@@ -206,5 +206,10 @@ impl Disk for Uring {
     async fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let (from, to) = (self.resolve(from), self.resolve(to));
         self.blocking(move || std::fs::rename(from, to)).await
+    }
+
+    async fn space(&self) -> io::Result<Space> {
+        let path = self.0.data_path.clone();
+        self.blocking(move || directory::space(&path)).await
     }
 }
