@@ -23,6 +23,8 @@ pub struct Limits {
     pub max_global_series_per_tenant: usize,
     /// `-ingester.max-local-series-per-tenant`: the same for one node; 0 off. The lesser of both holds.
     pub max_local_series_per_tenant: usize,
+    /// `-compactor.blocks-retention-period`, ms: blocks whose profiles are all older are removed; 0 keeps them for ever.
+    pub compactor_blocks_retention_period_ms: i64,
     /// `-validation.max-length-label-name`, bytes.
     pub max_label_name_length: usize,
     /// `-validation.max-length-label-value`, bytes.
@@ -63,6 +65,7 @@ impl Default for Limits {
             ingestion_body_limit_mb: 256.0,
             max_global_series_per_tenant: 5000,
             max_local_series_per_tenant: 0,
+            compactor_blocks_retention_period_ms: 0,
             max_label_name_length: 1024,
             max_label_value_length: 2048,
             max_label_names_per_series: 30,

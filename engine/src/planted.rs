@@ -24,6 +24,8 @@ pub enum Bug {
     DoubleCountDuringCut,
     /// A start that lists the blocks forgets one interval of what a block holds.
     LoseIntervalOnRecovery,
+    /// A disk that is low has its oldest block removed, inside its retention period.
+    DeleteOnlyCopy,
 }
 
 impl Bug {
@@ -51,6 +53,7 @@ impl Bug {
             Self::PublishBeforeFsync => "publish_before_fsync",
             Self::DoubleCountDuringCut => "double_count_during_cut",
             Self::LoseIntervalOnRecovery => "lose_interval_on_recovery",
+            Self::DeleteOnlyCopy => "delete_only_copy",
         }
     }
 

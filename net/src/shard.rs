@@ -16,7 +16,7 @@ use engine::spread::SpreadOptions;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
-use crate::blocks::{self, BlockFiles, Blocks, Cutter};
+use crate::blocks::{self, BlockFiles, Blocks, Cutter, FreeSpace, Retention, RetentionSettings};
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::{Distributor, DistributorSettings};
 use crate::component::ingester::{IngestQueue, Ingester};
@@ -69,6 +69,8 @@ pub struct ShardSettings {
     pub pressure: Pressure,
     /// When heads are cut.
     pub cuts: blocks::Settings,
+    /// What is kept of blocks and of the disk.
+    pub retention: RetentionSettings,
     /// How far the shards' recovery is; reads wait for it.
     pub readiness: Readiness,
 }
@@ -100,6 +102,7 @@ pub struct Shard<R: Runtime> {
     heads: Rc<RefCell<Heads>>,
     blocks: Rc<Blocks>,
     cutter: Rc<Cutter<R>>,
+    free_space: FreeSpace,
     secret: HashSecret,
     log: Log<R>,
     selects: Cell<usize>,
@@ -124,8 +127,8 @@ impl<R: Runtime> Shard<R> {
         settings: ShardSettings,
         log: Log<R>,
     ) -> Rc<Self> {
-        let ShardSettings { limits, budget, heads, spread, origin, pressure, cuts, readiness } =
-            settings;
+        let ShardSettings { limits, budget, heads, spread, origin, .. } = settings;
+        let ShardSettings { pressure, cuts, retention, readiness, .. } = settings;
         let counters = Rc::new(WriteCounters::default());
         let secret = HashSecret::from_words(|| rt.next_u64());
         let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
@@ -137,6 +140,15 @@ impl<R: Runtime> Shard<R> {
             Rc::clone(&blocks),
             log.clone(),
             budget.clone(),
+            readiness.clone(),
+        );
+        let free_space = FreeSpace::new(retention);
+        Retention::start(
+            &rt,
+            retention,
+            limits.clone(),
+            Rc::clone(&blocks),
+            free_space.clone(),
             readiness.clone(),
         );
         let rates = Rates::start(rt.clone(), mesh.clone(), limits.clone());
@@ -154,6 +166,7 @@ impl<R: Runtime> Shard<R> {
                     pressure: pressure.clone(),
                     counters: Rc::clone(&counters),
                     spreads: Rc::clone(&spreads),
+                    free_space: free_space.clone(),
                 },
             ),
             queue: Ingester::start(
@@ -186,6 +199,7 @@ impl<R: Runtime> Shard<R> {
             heads,
             blocks,
             cutter,
+            free_space,
             log,
         });
         let serving = Rc::clone(&shard);
@@ -402,6 +416,7 @@ impl<R: Runtime> Shard<R> {
         let mut samples = self.counters.samples(&self.rt, shard).await;
         samples.extend(self.log.samples());
         samples.extend(self.blocks.metrics().samples(shard));
+        samples.extend(self.free_space.samples(shard));
         samples.extend(self.budget.samples());
         samples.extend(self.mesh.samples());
         samples.extend(self.readiness.samples(self.mesh.own()));

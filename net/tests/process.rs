@@ -638,3 +638,111 @@ fn a_node_without_memory_says_what_to_do() {
     let stderr = String::from_utf8(again.stderr).unwrap();
     assert!(stderr.contains("Start again with a -memory.limit as high as"), "{stderr}");
 }
+
+/// One sample in microseconds, which are answered in nanoseconds.
+const PUSH_ONE: &str = "POST /ingest?name=app&format=folded&units=samples&sampleRate=1000000000";
+
+const TOTAL_OF_APP: &str = "/pyroscope/render?query=process_cpu:cpu:nanoseconds:cpu:nanoseconds%7Bservice_name%3D%22app%22%7D&from=now-1h&until=now%2B1h";
+
+/// Sum over everything pushed to the service `app`.
+fn total_of_app(server: &Server) -> u64 {
+    let (status, answer) = server.get(TOTAL_OF_APP);
+    assert_eq!(status, 200, "{answer}");
+    let (_, rest) = answer.split_once("\"numTicks\":").unwrap();
+    rest.split([',', '}']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_low_disk_refuses_pushes_with_503_in_words_and_answers_reads() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    assert_eq!(server.ask(PUSH_ONE, "main;work 1\n").0, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+    // More than any disk has.
+    let kept = [
+        "-pyroscopedb.retention-policy-min-free-disk-gb=1000000000",
+        "-pyroscopedb.retention-policy-min-disk-available-percentage=2",
+        "-shards=1",
+    ];
+    let server = Server::start(data.path(), &kept);
+    while !server.get("/metrics").1.contains("pyrite_disk_low{shard=\"0\"} 1") {}
+    let (status, answer) = server.ask(PUSH_ONE, "main;work 1\n");
+    assert_eq!(status, 503, "{answer}");
+    assert!(answer.contains("the disk of -data.path has "), "{answer}");
+    assert_eq!(total_of_app(&server), 1);
+    assert_eq!(server.get("/ready").0, 200, "reads are served");
+}
+
+/// A file system of its own, as small as asked for; gone when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None` where this process may not mount one.
+    fn new(size: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory.path());
+        let mounted = mount.output().is_ok_and(|output| output.status.success());
+        mounted.then_some(Self(directory))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+/// Fills a file system to its last byte.
+fn fill(path: &Path) -> PathBuf {
+    let path = path.join("filler");
+    let mut file = std::fs::File::create(&path).unwrap();
+    for piece in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![1; piece]).is_ok() {}
+    }
+    path
+}
+
+#[test]
+fn a_disk_that_is_really_full_is_an_error_in_words_and_loses_nothing() {
+    let Some(disk) = SmallDisk::new("48m") else {
+        println!("skipped: this process may not mount a file system");
+        return;
+    };
+    let data = disk.path().join("data");
+    let flags = ["-shards=1", "-wal.segment-bytes=64KiB", "-pyroscopedb.retention-policy-disable"];
+    let mut server = Server::start(&data, &flags);
+    assert_eq!(server.ask(PUSH_ONE, "main;work 1\n").0, 200);
+    let filler = fill(disk.path());
+    let mut acknowledged = 1;
+    let refused = loop {
+        let (status, answer) = server.ask(PUSH_ONE, "main;work 1\n");
+        if status != 200 {
+            break (status, answer);
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 1000, "the log has no room for so many");
+    };
+    assert_eq!(refused.0, 503, "{}", refused.1);
+    assert!(refused.1.contains("has no room"), "{}", refused.1);
+    let (status, answer) = server.ask("POST /flush", "");
+    assert!(status >= 500 && answer.contains("No space left on device"), "{status} {answer}");
+    assert_eq!(total_of_app(&server), acknowledged, "reads go on");
+    std::fs::remove_file(filler).unwrap();
+    let given_up = Instant::now() + PATIENCE;
+    while server.ask(PUSH_ONE, "main;work 1\n").0 != 200 {
+        assert!(Instant::now() < given_up, "pushes go on by themselves");
+    }
+    acknowledged += 1;
+    assert_eq!(server.ask("POST /flush", "").0, 204);
+    assert_eq!(total_of_app(&server), acknowledged);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let server = Server::start(&data, &flags);
+    assert_eq!(total_of_app(&server), acknowledged, "after a crash");
+}

@@ -28,12 +28,34 @@ pub struct Metrics {
     profiles: Cell<u64>,
     /// Bytes written of blocks.
     bytes: Cell<u64>,
+    /// Blocks out of the list whose files are still there.
+    pub leaving: Cell<u64>,
+    /// Blocks removed by their age.
+    removed: Cell<u64>,
+    /// Bytes of their files.
+    removed_bytes: Cell<u64>,
+    /// Removals that failed and are tried again.
+    removals_failed: Cell<u64>,
 }
 
 impl Metrics {
     pub(super) fn add_block(&self, block: &BlockReader) {
         self.blocks.set(self.blocks.get() + 1);
         self.block_bytes.set(self.block_bytes.get() + bytes_of(block));
+    }
+
+    pub(super) fn remove_block(&self, block: &BlockReader) {
+        self.blocks.set(self.blocks.get() - 1);
+        self.block_bytes.set(self.block_bytes.get() - bytes_of(block));
+    }
+
+    pub(super) fn count_removed(&self, block: &BlockReader) {
+        self.removed.set(self.removed.get() + 1);
+        self.removed_bytes.set(self.removed_bytes.get() + bytes_of(block));
+    }
+
+    pub(super) fn count_removal_failed(&self) {
+        self.removals_failed.set(self.removals_failed.get() + 1);
     }
 
     pub(super) fn count_cut(&self, trigger: Trigger, block: Option<&BlockReader>, took_ns: u64) {
@@ -61,6 +83,10 @@ impl Metrics {
             sample("pyrite_cut_profiles_total", self.profiles.get() as f64),
             sample("pyrite_cut_seconds_total", self.cut_ns.get() as f64 / NS),
             sample("pyrite_longest_cut_seconds", self.cut_ns_max.get() as f64 / NS),
+            sample("pyrite_retention_blocks_leaving", self.leaving.get() as f64),
+            sample("pyrite_retention_blocks_removed_total", self.removed.get() as f64),
+            sample("pyrite_retention_bytes_removed_total", self.removed_bytes.get() as f64),
+            sample("pyrite_retention_failures_total", self.removals_failed.get() as f64),
         ];
         samples.extend(Trigger::ALL.iter().map(|trigger| MetricSample {
             name: "pyrite_cuts_total",

@@ -1,4 +1,4 @@
-//! Blocks of one shard: the list that reads see, the cutter that adds to it, and the files below both.
+//! Blocks of one shard: the list that reads see, the cutter that adds to it, retention that takes from it, and the files below all.
 //!
 //! ```text
 //! heads ─freeze─► frozen heads ─encode─► .<ULID>.tmp/… ─rename─► <ULID>/ ─swap─► the list; the frozen heads are retired
@@ -10,18 +10,21 @@
 //!   and the list in one step, too. So each profile counts once at every moment.
 //! - Nothing is cut before all shards have listed what was there: no shard takes a block of this run for one of an earlier.
 //! - What is in the list was published: every file and every name of it is durable.
+//! - A block leaves the list only when it is older than its tenant's retention period; its files go after the last read that holds it.
 //!
 //! Not here: bytes of blocks (`engine::block`); releasing what the log no longer need hold (`wal::pins`).
 
 mod cut;
 mod directory;
+mod free_space;
 mod metrics;
 mod open;
 mod publish;
 mod read;
+mod retention;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use engine::block::BlockReader;
@@ -33,10 +36,13 @@ use proto::rpc::{Code, Failure};
 pub use self::cut::{Cutter, Settings, Trigger};
 pub(crate) use self::directory::{Entry, entry_of, tenant_path};
 pub use self::directory::{ROOT, block_path};
+pub use self::free_space::FreeSpace;
 pub use self::metrics::Metrics;
 pub use self::open::OpenError;
 pub use self::publish::PublishStep;
 pub use self::read::BlockFiles;
+pub(crate) use self::retention::Retention;
+pub use self::retention::Settings as RetentionSettings;
 
 /// The blocks of one shard.
 #[derive(Debug, Default)]
@@ -97,6 +103,17 @@ impl Blocks {
     fn add(&self, block: Arc<BlockReader>) {
         self.metrics.add_block(&block);
         self.list.borrow_mut().push(block);
+    }
+
+    /// Takes blocks out of the list, by their ULIDs. Reads that have begun keep them.
+    fn remove(&self, ulids: &BTreeSet<String>) -> Vec<Arc<BlockReader>> {
+        let mut list = self.list.borrow_mut();
+        let (removed, kept) = list.drain(..).partition(|block| ulids.contains(&block.meta().ulid));
+        *list = kept;
+        for block in &removed {
+            self.metrics.remove_block(block);
+        }
+        removed
     }
 
     fn add_damaged(&self, damaged: Damaged) {

@@ -1,4 +1,5 @@
-//! The start: every shard lists all blocks, opens those that are dealt to it, and removes what publications left that did not end.
+//! The start: every shard lists all blocks, opens those that are dealt to it, and removes what is left of publications and removals
+//! that did not end.
 //!
 //! Of all blocks it learns what they hold of its own partitions, so that recovery puts nothing back that a block has.
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use engine::block::{BlockReader, INDEX_FILE, META_FILE};
 use engine::route::{ShardId, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
+use ulid::Ulid;
 
 use super::directory::{Entry, ROOT, block_path, entry_of, unfinished_path};
 use super::publish::remove_unfinished;
@@ -41,21 +43,27 @@ impl Blocks {
                 tracing::warn!(path, "not a tenant's directory; left alone");
                 continue;
             };
+            let mut has_block = false;
             for name in list(rt, &path).await? {
                 match entry_of(&name) {
                     Some(Entry::Block(ulid)) => {
+                        has_block = true;
                         self.open_one(rt, &tenant, ulid, own, shards_count).await;
                     }
                     Some(Entry::Unfinished(ulid)) if shard_of_block(ulid, shards_count) == own => {
                         let path = unfinished_path(&tenant, ulid);
                         match remove_unfinished(rt, &path).await {
-                            Ok(()) => tracing::info!(path, "removed: its publication did not end"),
+                            Ok(()) => tracing::info!(path, "removed: what is left of a block"),
                             Err(error) => tracing::warn!(path, %error, "not removed"),
                         }
                     }
                     Some(Entry::Unfinished(_)) => {}
                     None => tracing::warn!(path, name, "not a block; left alone"),
                 }
+            }
+            // Nothing is cut yet. Where other shards have something to remove, the last of them finds it empty.
+            if !has_block && rt.remove_dir(&path).await.is_ok() {
+                tracing::info!(path, "removed: a tenant's directory without blocks");
             }
         }
         Ok(())
@@ -72,10 +80,14 @@ impl Blocks {
         let path = block_path(tenant, ulid);
         let is_own = shard_of_block(ulid, shards_count) == own;
         let opened = open_block(rt, &path).await.and_then(|block| {
-            if block.tenant() == tenant {
-                return Ok(block);
+            if block.tenant() != tenant {
+                return Err(format!("{META_FILE}: the block is of tenant {}", block.tenant()));
             }
-            Err(format!("{META_FILE}: the block is of tenant {}", block.tenant()))
+            let name = &block.meta().ulid;
+            if *name != Ulid(ulid).to_string() {
+                return Err(format!("{META_FILE}: it is block {name}"));
+            }
+            Ok(block)
         });
         match opened {
             Ok(block) => {

@@ -1,5 +1,8 @@
 //! A node of one shard under the simulated runtime: what was acknowledged is read once, whatever becomes of its cuts and its blocks.
 
+mod full_disk;
+mod retention;
+
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -35,24 +38,42 @@ struct Node {
     shard: Rc<Shard<Sim>>,
 }
 
+/// What a node is started with.
+struct Start {
+    wal: wal::Settings,
+    limits: Limits,
+    retention: RetentionSettings,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self {
+            wal: wal::Settings { segment_bytes: 1 << 20, ..wal::Settings::default() },
+            limits: Limits::default(),
+            retention: RetentionSettings::default(),
+        }
+    }
+}
+
 impl Node {
     fn start(world: &World, run: u128) -> Self {
-        let wal = wal::Settings { segment_bytes: 1 << 20, ..wal::Settings::default() };
-        Self::start_with(world, run, wal)
+        Self::start_with(world, run, Start::default())
     }
 
-    fn start_with(world: &World, run: u128, wal: wal::Settings) -> Self {
+    fn start_with(world: &World, run: u128, start: Start) -> Self {
+        let Start { wal, limits, retention } = start;
         let rt = world.shard(NODE, 0);
         let log = world.complete(&rt, Log::create(rt.clone(), run, 0, wal)).unwrap().unwrap();
         let (peers, mut inboxes) = mesh::queues(1);
         let settings = ShardSettings {
-            limits: TenantLimits::from(Limits::default()),
+            limits: TenantLimits::from(limits),
             budget: Budget::new(1 << 30, 1).of_shard(ShardId(0)),
             heads: HeadOptions::default(),
             spread: SpreadOptions::default(),
             origin: run,
             pressure: Pressure::new(1),
             cuts: Settings::default(),
+            retention,
             readiness: Readiness::new(1),
         };
         let mesh = Mesh::new(ShardId(0), peers);
@@ -64,10 +85,10 @@ impl Node {
     }
 
     fn push(&self, world: &World, value: i64) {
-        self.push_of(world, &TenantId::anonymous(), value);
+        self.push_of(world, &TenantId::anonymous(), value).unwrap();
     }
 
-    fn push_of(&self, world: &World, tenant: &TenantId, value: i64) {
+    fn push_of(&self, world: &World, tenant: &TenantId, value: i64) -> Result<(), Failure> {
         let tenant = tenant.clone();
         let labels = [("__name__", "process_cpu"), ("service_name", "shop")];
         let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
@@ -76,7 +97,7 @@ impl Node {
         let shard = Rc::clone(&self.shard);
         let pushed =
             async move { shard.distributor().push_series(&tenant, series, Vec::new()).await };
-        world.complete(&self.rt, pushed).unwrap().unwrap();
+        world.complete(&self.rt, pushed).unwrap()
     }
 
     fn call(&self, world: &World, request: Request) -> Reply {
@@ -134,12 +155,22 @@ fn profile(value: i64, time_nanos: i64) -> Bytes {
 }
 
 fn pushed(world: &World) -> Node {
-    let node = Node::start(world, 1);
+    pushed_to(world, Node::start(world, 1))
+}
+
+fn pushed_to(world: &World, node: Node) -> Node {
     for push in 0..PUSHES {
         node.push(world, 1 << push);
     }
     assert_eq!(node.sum(world), ALL);
     node
+}
+
+/// Names in the tenant's directory.
+fn names(world: &World, node: &Node) -> Vec<String> {
+    use crate::runtime::Disk as _;
+    let (rt, path) = (node.rt.clone(), tenant_path(&TenantId::anonymous()));
+    world.complete(&node.rt, async move { rt.list(&path).await }).unwrap().unwrap()
 }
 
 #[test]
@@ -168,12 +199,12 @@ fn a_quiet_tenant_does_not_pin_the_log() {
             bytes_max: 4 * wal::SEGMENT_BYTES_MIN,
             ..wal::Settings::default()
         };
-        let node = Node::start_with(&world, 1, settings);
+        let node = Node::start_with(&world, 1, Start { wal: settings, ..Start::default() });
         let (quiet, busy) = (TenantId::parse("quiet").unwrap(), TenantId::anonymous());
-        node.push_of(&world, &quiet, 1 << 40);
+        node.push_of(&world, &quiet, 1 << 40).unwrap();
         let pushes = 150;
         for _ in 0..pushes {
-            node.push_of(&world, &busy, 1);
+            node.push_of(&world, &busy, 1).unwrap();
         }
         let metric = |name: &str| {
             let samples = node.shard.log().samples();
@@ -185,7 +216,7 @@ fn a_quiet_tenant_does_not_pin_the_log() {
         assert_eq!((node.sum_of(&world, &quiet), node.sum_of(&world, &busy)), (1 << 40, pushes));
         drop(node);
         world.crash(NODE);
-        let node = Node::start_with(&world, 2, settings);
+        let node = Node::start_with(&world, 2, Start { wal: settings, ..Start::default() });
         let sums = (node.sum_of(&world, &quiet), node.sum_of(&world, &busy));
         assert_eq!(sums, (1 << 40, pushes), "seed {seed}, after a crash");
     }

@@ -41,6 +41,7 @@ use proto::rpc::{Code, Failure, Reply, Request, Retry};
 use self::failures::Failures;
 use self::numbers::{Fate, Numbers};
 use self::spent_rates::SpentRates;
+use crate::blocks::FreeSpace;
 use crate::budget::{Held, ShardBudget};
 use crate::component::ingester::INGEST_QUEUE_FULL;
 use crate::component::rates::{Charge, Rates};
@@ -84,6 +85,7 @@ pub struct Distributor<R: Runtime> {
     pressure: Pressure,
     counters: Rc<WriteCounters>,
     spreads: Rc<Spreads>,
+    free_space: FreeSpace,
     numbers: Rc<Numbers>,
     spent_rates: SpentRates,
 }
@@ -105,6 +107,8 @@ pub struct DistributorSettings<R: Runtime> {
     pub counters: Rc<WriteCounters>,
     /// Which services are spread.
     pub spreads: Rc<Spreads>,
+    /// Whether there is room for more.
+    pub free_space: FreeSpace,
 }
 
 /// One series of a push, before routing.
@@ -163,8 +167,8 @@ struct PushSize {
 impl<R: Runtime> Distributor<R> {
     /// A shard's distributor.
     pub fn new(rt: R, mesh: Mesh, settings: DistributorSettings<R>) -> Self {
-        let DistributorSettings { origin, limits, rates, budget, pressure, counters, spreads } =
-            settings;
+        let DistributorSettings { origin, limits, rates, budget, pressure, .. } = settings;
+        let DistributorSettings { counters, spreads, free_space, .. } = settings;
         let numbers = Rc::new(Numbers::new(budget.clone()));
         Self {
             rt,
@@ -176,6 +180,7 @@ impl<R: Runtime> Distributor<R> {
             pressure,
             counters,
             spreads,
+            free_space,
             numbers,
             spent_rates: SpentRates::default(),
         }
@@ -242,6 +247,7 @@ impl<R: Runtime> Distributor<R> {
             );
             return Err(refusal(Code::InvalidArgument, "body_size_limit_exceeded", text));
         }
+        self.free_space.admit()?;
         self.budget.admit(size.label_bytes)
     }
 
@@ -458,7 +464,9 @@ impl<R: Runtime> Writes for Distributor<R> {
         let body_bytes_max = limits.body_bytes_max().unwrap_or(PUSH_BODY_BYTES_UNLIMITED);
         let spent = self.spent_rates.wait(tenant, &limits, profile_bytes, self.rt.now_ns());
         let wait = self.pressure.least_wait();
-        let admitted = if let Some(wait) = spent {
+        let admitted = if let Err(failure) = self.free_space.admit() {
+            Err(failure)
+        } else if let Some(wait) = spent {
             // What it is when inflated, nobody knows; it is not less.
             Err(rate_limited(profile_bytes, &limits, Some(wait)))
         } else if wait <= INGEST_WAIT_MAX {

@@ -91,6 +91,13 @@ pub static FLAGS: &[Flag] = &[
         "Take the tenant from the header X-Scope-OrgID, which is then required. Otherwise all data belongs to the tenant anonymous."
     ),
     flag!(
+        "compactor.blocks-retention-period" @ "limits.compactor_blocks_retention_period",
+        Duration,
+        "0",
+        limits.compactor_blocks_retention_period_ms = milliseconds,
+        "Blocks whose profiles are all older than this are removed. 0 keeps them for ever."
+    ),
+    flag!(
         "config.expand-env" @,
         Bool,
         "false",
@@ -174,6 +181,35 @@ pub static FLAGS: &[Flag] = &[
         "1h",
         cuts.max_block_duration = duration,
         "Age at which the newest data of a tenant is written to a block."
+    ),
+    flag!(
+        "pyroscopedb.retention-policy-disable" @ "pyroscopedb.disable_enforcement",
+        Bool,
+        "false",
+        retention.is_space_ignored = boolean,
+        "Take pushes until the disk is full, instead of refusing them when it is low."
+    ),
+    flag!(
+        "pyroscopedb.retention-policy-enforcement-interval" @ "pyroscopedb.enforcement_interval",
+        Duration,
+        "5m",
+        retention.interval = duration,
+        "How often blocks are looked at for their age. Free disk space is looked at every 5s, or as often as this if that is shorter."
+    ),
+    flag!(
+        "pyroscopedb.retention-policy-min-disk-available-percentage" @ "pyroscopedb.min_disk_available_percentage",
+        Float,
+        "0.05",
+        retention.available_fraction_min = float,
+        "Part of the disk that is kept free, of 1: pushes are answered 503 while less is free, and less than -pyroscopedb.retention-policy-min-free-disk-gb."
+    ),
+    flag!(
+        "pyroscopedb.retention-policy-min-free-disk-gb" @ "pyroscopedb.min_free_disk_gb",
+        Int,
+        "10",
+        retention.free_gib_min = integer,
+        "GiB of the disk that are kept free: pushes are answered 503 while less is free, and less than -pyroscopedb.retention-policy-min-disk-available-percentage. \
+         Blocks are never removed to make room."
     ),
     flag!(
         "querier.max-flamegraph-nodes-default" @ "limits.max_flamegraph_nodes_default",

@@ -59,6 +59,8 @@ pub struct Config {
     pub wal_repair: wal::recovery::Repair,
     /// When heads are cut.
     pub cuts: blocks::Settings,
+    /// What is kept of blocks and of the disk.
+    pub retention: blocks::RetentionSettings,
     /// Limit of what is accounted, bytes; 0: a share of the machine's or container's memory.
     pub memory_limit_bytes: u64,
     /// The process's own log lines.
@@ -163,6 +165,7 @@ impl Default for Config {
             wal: wal::Settings::default(),
             wal_repair: wal::recovery::Repair::None,
             cuts: blocks::Settings::default(),
+            retention: blocks::RetentionSettings::default(),
             memory_limit_bytes: 0,
             log: LogConfig { level: LogLevel::Info, format: LogFormat::Logfmt },
             limits: Limits::default(),

@@ -64,6 +64,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
         spread: SpreadOptions::default(),
         origin: origin_of(run, id),
         cuts: config.cuts,
+        retention: config.retention,
         pressure: seed.pressure.clone(),
         readiness: readiness.clone(),
     };

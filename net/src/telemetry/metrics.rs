@@ -96,6 +96,10 @@ pub static METRICS: &[Metric] = &[
         "Time from freezing heads to swapping them for their block."),
     metric!(Counter "pyrite_cuts_total" { "shard", "trigger" }
         "Cuts that ended well, by what asked for them: age, flush, log (nearly full), memory, size."),
+    metric!(Gauge "pyrite_disk_free_bytes" { "shard" }
+        "Bytes that may still be written on the file system of the data directory, as the shard saw it last."),
+    metric!(Gauge "pyrite_disk_low" { "shard" }
+        "1 while there is less free than -pyroscopedb.retention-policy-* say, and pushes are refused."),
     metric!(Gauge "pyrite_disk_operations" { "shard" }
         "Operations on files that wait for the shard's disk thread or run there; the portable runtime only."),
     metric!(Gauge "pyrite_head_series" { "shard" }
@@ -170,6 +174,14 @@ pub static METRICS: &[Metric] = &[
         "1 when the shard has put its share of the logs of earlier runs back; reads wait for all shards."),
     metric!(Gauge "pyrite_recovery_done_bytes" { "shard" }
         "How many of pyrite_recovery_bytes the shard has read."),
+    metric!(Gauge "pyrite_retention_blocks_leaving" { "shard" }
+        "Blocks older than their retention period that no new read sees and whose files are still there: a read holds them, or the disk failed."),
+    metric!(Counter "pyrite_retention_blocks_removed_total" { "shard" }
+        "Blocks removed because they were older than their tenant's retention period."),
+    metric!(Counter "pyrite_retention_bytes_removed_total" { "shard" }
+        "Bytes of their files."),
+    metric!(Counter "pyrite_retention_failures_total" { "shard" }
+        "Removals of blocks that failed; they are tried again."),
     metric!(Gauge "pyrite_runtime" { "backend" }
         "1, labelled with the runtime the shards run on: uring or portable."),
     metric!(Gauge "pyrite_selects" { "shard" }

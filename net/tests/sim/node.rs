@@ -95,6 +95,11 @@ impl Node {
                 spread: start.spread,
                 pressure: pressure.clone(),
                 cuts: start.cuts,
+                // Full disks are met as they are.
+                retention: blocks::RetentionSettings {
+                    is_space_ignored: true,
+                    ..blocks::RetentionSettings::default()
+                },
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(id, peers.clone());

@@ -64,6 +64,7 @@ impl Node {
                 pressure: pressure.clone(),
                 origin: (run << 16) + u128::from(id),
                 cuts: crate::blocks::Settings::default(),
+                retention: crate::blocks::RetentionSettings::default(),
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(ShardId(id), peers.clone());
