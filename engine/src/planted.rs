@@ -30,7 +30,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoFdatasync,
         Self::AckBeforeSync,
         Self::SkipTornCheck,
@@ -39,6 +39,7 @@ impl Bug {
         Self::PublishBeforeFsync,
         Self::DoubleCountDuringCut,
         Self::LoseIntervalOnRecovery,
+        Self::TruncateLogEarly,
     ];
 
     /// The name by which a test chooses it.

@@ -14,7 +14,7 @@ use net::runtime::{Class, Clock, Spawn};
 use net::wal::Ack;
 use proto::rpc::{Reply, Request};
 
-use super::node::{CUTS_WHEN_ASKED, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, Node, Start};
 use super::oracle::{Answer, Oracle, Pushed};
 use super::profile::{Content, Form, encode, labels};
 
@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result<String, String> {
         // Simulated profiles cost what their bytes cost at least.
         spread: SpreadOptions { loaded_share: 1e-6, quiet_share: 1e-7, ..SpreadOptions::default() },
         cuts: CUTS_WHEN_ASKED,
+        log_bytes_max: LOG_BYTES,
         bug: None,
     };
     let node = Node::start(&world, start());

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use net::overrides::TenantLimits;
 use net::pressure::Pressure;
 use net::readiness::Readiness;
 use net::runtime::sim::{NodeId, Sim, World};
-use net::runtime::{Class, Clock, Disk, Rand, Spawn};
+use net::runtime::{Class, Clock, Disk, File, Open, Rand, Spawn};
 use net::shard::{Shard, ShardSettings};
 use net::wal::recovery::Share;
 use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
@@ -32,6 +33,9 @@ use super::profile::COLUMNS;
 use super::read;
 
 pub(crate) const NODE: NodeId = NodeId(0);
+
+/// Bytes of a log that is never full.
+pub(crate) const LOG_BYTES: u64 = 1 << 30;
 
 /// Heads are cut when somebody asks, and else never.
 pub(crate) const CUTS_WHEN_ASKED: blocks::Settings =
@@ -47,6 +51,8 @@ pub(crate) struct Start {
     pub(crate) memory_limit_bytes: u64,
     pub(crate) spread: SpreadOptions,
     pub(crate) cuts: blocks::Settings,
+    /// Of one shard.
+    pub(crate) log_bytes_max: u64,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -54,6 +60,8 @@ pub(crate) struct Start {
 pub(crate) struct Node {
     pub(crate) shards: Vec<(Sim, Rc<Shard<Sim>>)>,
     pub(crate) memory_limit_bytes: u64,
+    run: u128,
+    log_bytes_max: u64,
     readiness: Readiness,
     failures: Rc<RefCell<Vec<String>>>,
 }
@@ -73,7 +81,7 @@ impl Node {
         let settings = Settings {
             segment_bytes: SEGMENT_BYTES_MIN,
             ack: start.ack,
-            bytes_max: 1 << 30,
+            bytes_max: start.log_bytes_max,
             pending_bytes_max: 256 << 10,
         };
         let mut shards = Vec::new();
@@ -117,7 +125,8 @@ impl Node {
             });
             shards.push((rt, shard));
         }
-        Self { shards, memory_limit_bytes: start.memory_limit_bytes, readiness, failures }
+        let Start { memory_limit_bytes, log_bytes_max, .. } = start;
+        Self { shards, memory_limit_bytes, run, log_bytes_max, readiness, failures }
     }
 
     /// `Some` when recovery has ended on every shard, well or with words.
@@ -203,6 +212,36 @@ impl Node {
         let mesh = self.shards[0].1.mesh();
         let send = |shard| mesh.send(shard, Request::Flush).expect("few flushes are under way");
         mesh.shards().map(send).collect()
+    }
+
+    /// No log of this run has more bytes of files than it may.
+    pub(crate) fn check_log_size(&self, world: &World) -> Result<(), String> {
+        for (shard, (rt, _)) in self.shards.iter().enumerate() {
+            let directory = format!("wal/{}/{shard}", Ulid(self.run));
+            let disk = rt.clone();
+            let summed = async move {
+                let mut bytes = 0;
+                for name in disk.list(&directory).await? {
+                    let path = format!("{directory}/{name}");
+                    bytes += match disk.open(&path, Open::Existing).await {
+                        Ok(file) => file.len().await?,
+                        // It has another name meanwhile.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                        Err(error) => return Err(error),
+                    };
+                }
+                Ok(bytes)
+            };
+            let bytes = world.complete(rt, summed).ok_or("a list never ends")?;
+            let bytes = bytes.map_err(|error: io::Error| error.to_string())?;
+            if bytes > self.log_bytes_max {
+                let max = self.log_bytes_max;
+                return Err(format!(
+                    "the log of shard {shard} has {bytes} bytes, and may have {max}"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Directories of blocks that no publication has finished.

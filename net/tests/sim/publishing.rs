@@ -14,7 +14,7 @@ use net::runtime::sim::World;
 use net::wal::Ack;
 
 use super::clients::{TENANTS, places};
-use super::node::{CUTS_WHEN_ASKED, NODE, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, Start};
 use super::oracle::{Answer, Oracle, Pushed};
 use super::profile::{Content, Form, encode, labels};
 
@@ -89,6 +89,7 @@ fn start(world: &World, shards: u16) -> Result<Node, String> {
         memory_limit_bytes: 1 << 40,
         spread: SpreadOptions::default(),
         cuts: CUTS_WHEN_ASKED,
+        log_bytes_max: LOG_BYTES,
         bug: None,
     };
     let node = Node::start(world, start);

@@ -13,7 +13,7 @@ use net::runtime::sim::{DiskFaults, World};
 use net::wal::{Ack, SEGMENT_BYTES_MIN};
 
 use super::clients::{Clients, TENANTS};
-use super::node::{CUTS_WHEN_ASKED, NODE, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, Start};
 use super::oracle::{Answer, Oracle};
 
 /// How long a step of publishing is waited for.
@@ -185,9 +185,25 @@ impl Scenario {
         let shards = self.world.random().between(1, 4) as u16;
         let Self { ack, chunk_bytes_max, bug, .. } = *self;
         let spread = SpreadOptions::default();
-        let start =
-            Start { shards, ack, chunk_bytes_max, limits, memory_limit_bytes, spread, cuts, bug };
-        Node::start(&self.world, start)
+        let log_bytes_max = if self.world.random().chance(500) {
+            SEGMENT_BYTES_MIN * self.world.random().between(4, 8)
+        } else {
+            LOG_BYTES
+        };
+        Node::start(
+            &self.world,
+            Start {
+                shards,
+                ack,
+                chunk_bytes_max,
+                limits,
+                memory_limit_bytes,
+                spread,
+                cuts,
+                log_bytes_max,
+                bug,
+            },
+        )
     }
 
     /// Limits that some pushes meet, and memory that some fill.
@@ -247,6 +263,7 @@ impl Scenario {
         self.wait(|| clients.under_way.get() == 0)
             .map_err(|()| "a push is never answered".to_owned())?;
         node.settle(&self.world)?;
+        node.check_log_size(&self.world)?;
         let read = node.read(&self.world, &TENANTS)?;
         clients.paused.set(were_paused);
         match read {
