@@ -80,7 +80,7 @@ impl From<ProtocolArg> for Protocol {
 
 /// A server that the run starts itself.
 #[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
+pub(crate) struct OwnServerArgs {
     /// A server's binary: it is started on a free port of the loopback, and stopped in the end.
     #[arg(long)]
     pub(crate) start: Option<PathBuf>,
@@ -90,6 +90,13 @@ pub(crate) struct ServerArgs {
     /// Its data directory [default: a new one, removed when all went well].
     #[arg(long, requires = "start")]
     pub(crate) data: Option<PathBuf>,
+}
+
+/// What is done with it.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) own: OwnServerArgs,
     /// Kill it (SIGKILL) so many times, at random moments, and start it again; then verify what it holds.
     #[arg(long, requires = "start", default_value_t = 0)]
     pub(crate) kills: u32,
@@ -101,12 +108,24 @@ pub(crate) struct ServerArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VerifyArgs {
     /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse)]
+    #[arg(long, default_value = "http://127.0.0.1:4040", value_parser = Address::parse, conflicts_with = "start")]
     pub(crate) url: Address,
     /// What push wrote.
+    #[arg(long, required_unless_present = "cuts", conflicts_with = "cuts")]
+    pub(crate) journal: Option<PathBuf>,
+    /// Push made-up profiles, have their heads cut so many times, and verify meanwhile what does not change any more.
     #[arg(long)]
-    pub(crate) journal: PathBuf,
-    /// Questions asked at a time.
+    pub(crate) cuts: Option<u32>,
+    /// With --cuts: pushes a second.
+    #[arg(long, default_value_t = 100.0, value_parser = rate, requires = "cuts")]
+    pub(crate) rate: f64,
+    /// With --cuts: seed of what is made up.
+    #[arg(long, default_value_t = 1, requires = "cuts")]
+    pub(crate) seed: u64,
+    /// With --cuts: a server of the run's own.
+    #[command(flatten)]
+    pub(crate) own: OwnServerArgs,
+    /// Questions asked at a time; with --cuts, connections that push.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) connections: u16,
     /// File for the result as JSON; - for stdout.
@@ -228,7 +247,7 @@ impl PushArgs {
             );
             Times::Consecutive { from_ns, interval_ns }
         });
-        Spec { source, services, pods, seed: args.seed, times }
+        Spec { source, services, first_service: 0, pods, seed: args.seed, times }
     }
 }
 

@@ -10,6 +10,7 @@
 //! ```
 
 pub mod client;
+pub mod cuts;
 pub mod find_rate;
 pub mod gzip;
 pub mod journal;

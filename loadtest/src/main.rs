@@ -32,15 +32,19 @@ struct Cli {
 enum Command {
     /// Pushes profiles at a fixed rate and tells what became of them. All must be taken; with --kills or --verify, found again.
     Push(Box<PushArgs>),
-    /// Reads back what a journal says was pushed: each acknowledged push must be there once, and nothing else.
-    Verify(VerifyArgs),
+    /// Reads back what a journal says was pushed: each acknowledged push must be there once, and nothing else. With --cuts, pushes by
+    /// itself and reads while heads become blocks.
+    Verify(Box<VerifyArgs>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Push(args) if args.server.start.is_some() => own_server::push(&args),
+        Command::Push(args) if args.server.own.start.is_some() => own_server::push(&args),
         Command::Push(args) => push(&args, args.url()),
-        Command::Verify(args) => verify(&args),
+        Command::Verify(args) => match (&args.journal, args.cuts) {
+            (Some(journal), _) => verify(&args, journal),
+            (None, cuts) => own_server::cuts(&args, cuts.unwrap_or_default()),
+        },
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
@@ -107,8 +111,8 @@ fn search(args: &PushArgs, push: &mut Push<'_>) -> Result<bool, String> {
     Ok(best.is_some())
 }
 
-fn verify(args: &VerifyArgs) -> Result<bool, String> {
-    let (header, records) = journal::read(&args.journal)?;
+fn verify(args: &VerifyArgs, journal: &Path) -> Result<bool, String> {
+    let (header, records) = journal::read(journal)?;
     let workload = header.workload()?;
     let verify = Verify {
         address: args.url.clone(),
@@ -135,7 +139,7 @@ fn tell(
         "connections": args.connections,
         "protocol": format!("{:?}", args.protocol).to_lowercase(),
         "kills": args.server.kills,
-        "server_flags": args.server.server_flags,
+        "server_flags": args.server.own.server_flags,
         "workload": workload.spec(),
     });
     write_result(json, text, result)

@@ -1,8 +1,9 @@
 //! A run at a server of its own: started, killed while pushes go on, asked what it holds, stopped.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use loadtest::cuts::{Cuts, ROUND_TIME};
 use loadtest::journal;
 use loadtest::push::unix_ns;
 use loadtest::server::{Server, kill_moments};
@@ -10,31 +11,63 @@ use loadtest::shards;
 use loadtest::verify::Verify;
 use loadtest::workload::Workload;
 
-use crate::arguments::PushArgs;
-use crate::{prepared, say, tell, writer};
+use crate::arguments::{PushArgs, VerifyArgs};
+use crate::{prepared, say, tell, write_result, writer};
 
 /// Questions asked at a time in the end.
 const VERIFY_THREADS: usize = 2;
 
 /// Whether everything is as it should be.
 pub(crate) fn push(args: &PushArgs) -> Result<bool, String> {
+    in_scratch(|scratch| {
+        let data = args.server.own.data.clone().unwrap_or_else(|| scratch.join("data"));
+        let journal = args.journal.clone().unwrap_or_else(|| scratch.join("journal"));
+        run(args, &data, &journal)
+    })
+}
+
+/// Verifies while heads are cut, at a server of its own where one is to be started.
+pub(crate) fn cuts(args: &VerifyArgs, cuts: u32) -> Result<bool, String> {
+    in_scratch(|scratch| {
+        let own = &args.own;
+        let data = own.data.clone().unwrap_or_else(|| scratch.join("data"));
+        let start = |binary: &PathBuf| Server::start(binary, &data, &own.server_flags);
+        let mut server = own.start.as_ref().map(start).transpose()?;
+        server.as_mut().map_or(Ok(()), Server::wait_ready)?;
+        let address = server.as_ref().map_or(&args.url, Server::address).clone();
+        let report = Cuts {
+            address,
+            cuts,
+            rate: args.rate,
+            connections_count: args.connections.into(),
+            seed: args.seed,
+            round_time: ROUND_TIME,
+            directory: scratch.to_owned(),
+        }
+        .run()?;
+        write_result(args.json.as_deref(), &report.to_string(), &report.to_json())?;
+        server.map_or(Ok(()), Server::stop)?;
+        Ok(report.is_clean())
+    })
+}
+
+/// Runs with a directory for what is written on the way. It is kept where something went wrong.
+fn in_scratch(run: impl FnOnce(&Path) -> Result<bool, String>) -> Result<bool, String> {
     let scratch = std::env::temp_dir().join(format!("pyrite-loadtest-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(|error| format!("{}: {error}", scratch.display()))?;
-    let data = args.server.data.clone().unwrap_or_else(|| scratch.join("data"));
-    let journal = args.journal.clone().unwrap_or_else(|| scratch.join("journal"));
-    let result = run(args, &data, &journal);
+    let result = run(&scratch);
     if matches!(result, Ok(true)) {
         // What is left of it harms nobody.
         let _ = std::fs::remove_dir_all(&scratch);
     } else {
-        say(&format!("kept: {} (data), {} (journal)", data.display(), journal.display()));
+        say(&format!("kept: {}", scratch.display()));
     }
     result
 }
 
 fn run(args: &PushArgs, data: &Path, journal: &Path) -> Result<bool, String> {
-    let binary = args.server.start.as_deref().expect("a server is to be started");
-    let mut server = Server::start(binary, data, &args.server.server_flags)?;
+    let binary = args.server.own.start.as_deref().expect("a server is to be started");
+    let mut server = Server::start(binary, data, &args.server.own.server_flags)?;
     server.wait_ready()?;
     if args.find_rate {
         let is_found = crate::push(args, server.address().clone())?;

@@ -177,6 +177,7 @@ mod tests {
         let spec = Spec {
             source: Source::Generated(shape),
             services: 1,
+            first_service: 0,
             pods: 1,
             seed: 1,
             times: Times::Sending,

@@ -32,6 +32,9 @@ pub struct Spec {
     pub source: Source,
     /// Services; service `j` is of kind `j` modulo the kinds there are.
     pub services: u64,
+    /// Number of the first of them: those of other workloads at the same server have other numbers.
+    #[serde(default)]
+    pub first_service: u64,
     /// Pods of each service.
     pub pods: u64,
     /// Decides what is made up.
@@ -244,7 +247,7 @@ impl Workload {
 }
 
 fn target(kinds: &[Kind], spec: &Spec, row: u64) -> Target {
-    let (service, pod) = (row / spec.pods, row % spec.pods);
+    let (service, pod) = (spec.first_service + row / spec.pods, row % spec.pods);
     let kinds_count = kinds.len() as u64;
     let (kind, copy) = ((service % kinds_count) as usize, service / kinds_count);
     let service_name = format!("{}-{copy}", kinds[kind].service);

@@ -12,7 +12,7 @@ use super::*;
 const SHAPE: Shape = Shape { samples: 50, depth: 20, new_share: 0.2 };
 
 fn workload(source: Source, services: u64, pods: u64, times: Times) -> Workload {
-    Workload::new(Spec { source, services, pods, seed: 7, times }).unwrap()
+    Workload::new(Spec { source, services, first_service: 0, pods, seed: 7, times }).unwrap()
 }
 
 fn sent(workload: &Workload, number: u64, time_ns: i64) -> (Vec<(String, String)>, Profile) {
@@ -152,7 +152,8 @@ fn a_series_is_replayed_in_order_at_times_of_its_own() {
 fn what_cannot_be_pushed_is_said() {
     let empty = tempfile::tempdir().unwrap();
     let of = |source, services| {
-        let spec = Spec { source, services, pods: 1, seed: 1, times: Times::Sending };
+        let spec =
+            Spec { source, services, first_service: 0, pods: 1, seed: 1, times: Times::Sending };
         Workload::new(spec).map(|_| ()).unwrap_err()
     };
     let here = empty.path().to_owned();

@@ -56,6 +56,10 @@ pub(crate) struct State {
     pub(crate) numbers: Vec<u64>,
     pub(crate) tenants: BTreeSet<String>,
     pub(crate) kept: Vec<Kept>,
+    /// How often it was asked to flush.
+    pub(crate) flushes: u32,
+    /// Whether a flush leaves what was kept before, too.
+    pub(crate) doubles_at_flush: bool,
 }
 
 /// Serves until the test ends, under the prefix `/base`. Push `number` has the fate `fate(number)`.
@@ -105,6 +109,15 @@ fn serve_one(
             let mut state = state.lock().unwrap();
             state.tenants.extend(header("x-scope-orgid").map(str::to_owned));
             (push(&mut state, &body, fate)?, Vec::new())
+        }
+        "/flush" => {
+            let mut state = state.lock().unwrap();
+            state.flushes += 1;
+            if state.doubles_at_flush {
+                let kept = state.kept.clone();
+                state.kept.extend(kept);
+            }
+            (204, Vec::new())
         }
         path => match answers::answer(path, &body, &state.lock().unwrap().kept) {
             Some(answer) => (200, answer),

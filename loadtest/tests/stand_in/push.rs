@@ -16,7 +16,15 @@ use crate::fake::{Fate, serve};
 fn workload() -> Workload {
     let shape = Shape { samples: 5, depth: 3, new_share: 0.5 };
     let source = Source::Generated(shape);
-    Workload::new(Spec { source, services: 2, pods: 1, seed: 1, times: Times::Sending }).unwrap()
+    Workload::new(Spec {
+        source,
+        services: 2,
+        first_service: 0,
+        pods: 1,
+        seed: 1,
+        times: Times::Sending,
+    })
+    .unwrap()
 }
 
 fn push(address: Address, rate: f64, count_max: u64, journal: Option<Writer>) -> Report {

@@ -23,6 +23,7 @@ fn verified_with(fate: impl Fn(u64) -> Fate + Send + Sync + 'static) -> Findings
     let workload = Workload::new(Spec {
         source: Source::Generated(shape),
         services: 2,
+        first_service: 0,
         pods: 2,
         seed: 5,
         times: Times::Consecutive {
