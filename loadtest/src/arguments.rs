@@ -100,6 +100,9 @@ pub(crate) struct ServerArgs {
     /// Kill it (SIGKILL) so many times, at random moments, and start it again; then verify what it holds.
     #[arg(long, requires = "start", default_value_t = 0)]
     pub(crate) kills: u32,
+    /// Watch its memory, its log and what it writes, beside a tenant that pushes once: is it steady? Turns multitenancy on.
+    #[arg(long, requires_all = ["start", "tenant"], conflicts_with = "kills")]
+    pub(crate) watch: bool,
     /// Verify what it holds, also without kills.
     #[arg(long, requires = "start")]
     pub(crate) verify: bool,
@@ -157,6 +160,9 @@ struct WorkloadArgs {
     /// With --series: 18 services of 4 pods, a profile every 15 s for the hour before now, each once: 17,280 pushes.
     #[arg(long, requires = "series", conflicts_with_all = ["services", "pods", "count", "interval", "live"])]
     population: bool,
+    /// With --population: for so many hours, one after the other.
+    #[arg(long, requires = "population", default_value_t = 1)]
+    rounds: u64,
     /// Samples of a made-up profile.
     #[arg(long, default_value_t = 100)]
     samples: u32,
@@ -196,7 +202,7 @@ impl PushArgs {
     pub(crate) fn bounds(&self) -> (u64, Duration) {
         if self.workload.population {
             let (services, pods, interval, seconds) = POPULATION;
-            let count = services * pods * seconds / interval;
+            let count = services * pods * seconds / interval * self.workload.rounds;
             return (count, self.seconds.map_or_else(|| self.time_of(count), Duration::from_secs));
         }
         let time_max = match (self.count, self.seconds) {

@@ -13,12 +13,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::batch::{Batch, Order};
 use crate::client::{Address, Connection};
-use crate::journal::{self, Header, Record, Writer};
-use crate::push::{Protocol, Push};
 use crate::schedule::Schedule;
-use crate::verify::{Findings, Verify};
-use crate::workload::{Shape, Source, Spec, Times, Workload};
+use crate::verify::Findings;
 
 /// Flushes of a round: one cuts what is watched, the others what comes beside it.
 const FLUSHES_OF_ROUND: u32 = 5;
@@ -29,9 +27,6 @@ pub const ROUND_TIME: Duration = Duration::from_secs(2);
 /// Services of a batch, and pods of each: enough for every shard to have some.
 const SERVICES: u64 = 10;
 const PODS: u64 = 2;
-
-/// Profiles small enough that a round asks for its batch several times.
-const SHAPE: Shape = Shape { samples: 50, depth: 20, new_share: 0.2 };
 
 /// Questions asked at a time.
 const VERIFY_THREADS: usize = 2;
@@ -66,12 +61,6 @@ pub struct CutsReport {
     pub after: Findings,
 }
 
-/// What is pushed in one round.
-struct Batch {
-    workload: Workload,
-    records: Vec<Record>,
-}
-
 impl Cuts {
     /// Runs all rounds. An error says why they could not end.
     pub fn run(&self) -> Result<CutsReport, String> {
@@ -88,7 +77,7 @@ impl Cuts {
             round += 1;
         }
         for batch in &batches {
-            report.after.add(self.verify(batch)?);
+            report.after.add(batch.verify(&self.address, VERIFY_THREADS)?);
         }
         Ok(report)
     }
@@ -105,7 +94,7 @@ impl Cuts {
             let mut findings = Findings::default();
             loop {
                 let is_last = pushing.is_finished() && flushing.is_finished();
-                findings.add(self.verify(watched)?);
+                findings.add(watched.verify(&self.address, VERIFY_THREADS)?);
                 if is_last {
                     break;
                 }
@@ -117,36 +106,22 @@ impl Cuts {
     }
 
     fn push(&self, round: u64) -> Result<Batch, String> {
-        let workload = Workload::new(Spec {
-            source: Source::Generated(SHAPE),
-            services: SERVICES,
+        let order = Order {
+            address: &self.address,
+            tenant: None,
             first_service: round * SERVICES,
+            services: SERVICES,
             pods: PODS,
             seed: self.seed,
-            times: Times::Sending,
-        })?;
-        let path = self.directory.join(format!("batch-{round}"));
-        let header = Header::new(&workload, None);
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        let writer = Writer::create(&path, &header).map_err(failed)?;
-        let push = Push {
-            address: self.address.clone(),
-            tenant: None,
-            protocol: Protocol::Connect,
             connections_count: self.connections_count,
-            workload: &workload,
-            first_number: 0,
             schedule: Schedule {
                 start: Instant::now(),
                 rate: self.rate,
                 count_max: u64::MAX,
                 time_max: self.round_time,
             },
-            progress: false,
         };
-        push.run(Some(writer)).map_err(failed)?;
-        let (_, records) = journal::read(&path)?;
-        Ok(Batch { workload, records })
+        Batch::push(order, &self.directory.join(format!("batch-{round}")))
     }
 
     fn flush(&self, flushes: u32) -> Result<(), String> {
@@ -162,17 +137,6 @@ impl Cuts {
             }
         }
         Ok(())
-    }
-
-    fn verify(&self, batch: &Batch) -> Result<Findings, String> {
-        let verify = Verify {
-            address: self.address.clone(),
-            tenant: None,
-            workload: &batch.workload,
-            records: batch.records.clone(),
-            threads_count: VERIFY_THREADS,
-        };
-        verify.run()
     }
 }
 

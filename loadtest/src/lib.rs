@@ -9,6 +9,7 @@
 //!                                                                      └─────► journal ─► verify
 //! ```
 
+pub mod batch;
 pub mod client;
 pub mod cuts;
 pub mod find_rate;
@@ -22,5 +23,6 @@ pub mod schedule;
 pub mod server;
 pub mod shards;
 pub mod verify;
+pub mod watch;
 pub mod wire;
 pub mod workload;

@@ -68,6 +68,11 @@ impl Server {
         &self.address
     }
 
+    /// Its process, until it is killed.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its log.
     pub fn log(&self) -> &Path {
         &self.log
