@@ -41,9 +41,9 @@ pub struct GroupBuffer {
 }
 
 impl GroupBuffer {
-    /// An empty group with room for `capacity` bytes.
-    pub fn with_capacity(capacity: usize) -> Self {
-        let mut bytes = Vec::with_capacity(capacity.max(BLOCK_BYTES));
+    /// An empty group in the memory of `bytes`, whose content goes.
+    pub fn in_memory_of(mut bytes: Vec<u8>) -> Self {
+        bytes.clear();
         bytes.resize(GROUP_HEADER_BYTES, 0);
         Self { bytes, records_count: 0, payload_crc: 0 }
     }

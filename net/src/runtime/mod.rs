@@ -78,12 +78,12 @@ pub trait File: 'static {
     /// Writes all of `bytes` at `offset`. Both are multiples of [`DISK_ALIGN`].
     fn write_at(&self, bytes: AlignedBytes, offset: u64) -> impl Future<Output = io::Result<()>>;
     /// Writes as [`Self::write_at`] does; the bytes are durable when it completes. No more than that is promised: what was written before
-    /// may still wait for [`Self::datasync`]. An error is as final as one of that.
+    /// may still wait for [`Self::datasync`]. An error is as final as one of that. The bytes come back, for their memory.
     fn write_durably_at(
         &self,
         bytes: AlignedBytes,
         offset: u64,
-    ) -> impl Future<Output = io::Result<()>>;
+    ) -> impl Future<Output = io::Result<AlignedBytes>>;
     /// Reads up to `len` bytes at `offset`; shorter only at the end of the file.
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;
     /// Makes what was written durable. An error is final: what was written since the last success may be gone.

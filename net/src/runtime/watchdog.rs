@@ -26,10 +26,10 @@ use futures_util::task::AtomicWaker;
 
 use thread::{Thread, Usage};
 
-/// A shard that did not tick for so long is reported. A hundred heartbeats: no pass and no disk hiccup makes it this long.
+/// A shard that did not tick for so long is reported. Fifty heartbeats: no pass and no disk hiccup makes it this long.
 pub const SILENCE_MAX: Duration = Duration::from_secs(1);
 
-/// How often the beats are read, and so how long a shard can be parked for nothing: a few heartbeats, at 25 wake-ups a second.
+/// How often the beats are read, and so how long a shard can be parked for nothing: two heartbeats, at 25 wake-ups a second.
 const CHECK_INTERVAL: Duration = Duration::from_millis(40);
 
 /// A look that came later than this after the last counts as so late: then the whole process stood still (stopped, suspended),

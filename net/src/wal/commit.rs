@@ -99,10 +99,8 @@ impl<R: Runtime> Writer<R> {
         let written = AlignedBytes::padded(buffer.finish(place));
         let bytes = written.as_slice().len();
         let begun_ns = shared.rt.now_ns();
-        shared
-            .write_durably(segment, written, outcome)
-            .await
-            .map_err(|error| segment.failed(&error))?;
+        let written = shared.write_durably(segment, written, outcome).await;
+        shared.keep(written.map_err(|error| segment.failed(&error))?.into_vec());
         shared.metrics.sync_times.record(shared.rt.now_ns() - begun_ns);
         segment.position += bytes as u64;
         self.next_lsn += u64::from(records);
@@ -186,7 +184,7 @@ impl<R: Runtime> Shared<R> {
         segment: &Segment<R>,
         bytes: AlignedBytes,
         _outcome: &Outcome,
-    ) -> io::Result<()> {
+    ) -> io::Result<AlignedBytes> {
         segment.file.write_durably_at(bytes, segment.position).await
     }
 
@@ -196,14 +194,18 @@ impl<R: Runtime> Shared<R> {
         segment: &Segment<R>,
         bytes: AlignedBytes,
         outcome: &Outcome,
-    ) -> io::Result<()> {
+    ) -> io::Result<AlignedBytes> {
         use engine::planted::Bug;
         match self.bug.get() {
-            Some(Bug::NoFdatasync) => segment.file.write_at(bytes, segment.position).await,
+            Some(Bug::NoFdatasync) => {
+                segment.file.write_at(bytes, segment.position).await?;
+                Ok(AlignedBytes::default())
+            }
             Some(Bug::AckBeforeSync) => {
                 segment.file.write_at(bytes, segment.position).await?;
                 outcome.tell(Ok(()));
-                segment.file.datasync().await
+                segment.file.datasync().await?;
+                Ok(AlignedBytes::default())
             }
             _ => segment.file.write_durably_at(bytes, segment.position).await,
         }

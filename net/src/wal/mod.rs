@@ -77,6 +77,10 @@ const SEGMENTS_LEFT_MIN: u64 = 2;
 /// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
 const GROUP_BYTES_MAX: usize = 4 << 20;
 
+/// Memory of a written group that is kept for the next one, at most: memory that comes fresh from the kernel for each group costs a
+/// push more than the group's checksum.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
 /// [`Failure::reason`] of a record that was accepted and not synced when the log failed: after the next start it is there once
 /// or not at all.
 pub const IN_DOUBT: &str = "wal_in_doubt";
@@ -163,6 +167,8 @@ struct Shared<R: Runtime> {
     log_id: u64,
     state: RefCell<State>,
     groups: RefCell<VecDeque<OpenGroup>>,
+    /// Memory of a group that is written, for the next one.
+    spare: Cell<Vec<u8>>,
     metrics: Rc<Metrics>,
     /// The segment made ready for when the current one is full.
     prepared: RefCell<Option<Segment<R>>>,
@@ -247,6 +253,7 @@ impl<R: Runtime> Log<R> {
             has_directory: Cell::new(has_directory),
             state: RefCell::new(State::Open),
             groups: RefCell::default(),
+            spare: Cell::default(),
             metrics: Rc::default(),
             prepared: RefCell::new(None),
             wanted_segment: Cell::new(1),
@@ -455,10 +462,11 @@ impl<R: Runtime> Shared<R> {
     fn add(&self, room: Room, record: &RecordRef<'_>, body_len: usize) -> Rc<Outcome> {
         let mut groups = self.groups.borrow_mut();
         if let Room::NewGroup(place) = room {
+            let mut memory = self.spare.take();
+            memory.clear();
             let expected = self.metrics.group_bytes.get() as usize;
-            let buffer = GroupBuffer::with_capacity(
-                expected.max(RECORD_LENGTH_BYTES + body_len + BLOCK_BYTES),
-            );
+            memory.reserve(expected.max(RECORD_LENGTH_BYTES + body_len + BLOCK_BYTES));
+            let buffer = GroupBuffer::in_memory_of(memory);
             let begun_ns = self.rt.now_ns();
             groups.push_back(OpenGroup { place, begun_ns, buffer, outcome: Rc::default() });
         }
@@ -504,6 +512,13 @@ impl<R: Runtime> Shared<R> {
             return remove::remove_directory(&self.rt, self.run, self.shard).await;
         }
         remove::remove_empty_run(&self.rt, self.run).await
+    }
+
+    /// Takes a written group's memory back.
+    fn keep(&self, memory: Vec<u8>) {
+        if memory.capacity() <= SPARE_BYTES_MAX {
+            self.spare.set(memory);
+        }
     }
 
     fn want_segment(&self, number: u64) {

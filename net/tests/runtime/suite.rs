@@ -138,7 +138,8 @@ async fn what_was_written_durably_reads_back<R: Runtime>(rt: &R, directory: &str
     let large = 300;
     file.write_at(block(1, large + 3), 0).await.expect("written");
     rt.rename(&path, &renamed).await.expect("renamed");
-    file.write_durably_at(block(2, 1), DISK_ALIGN as u64).await.expect("durable");
+    let back = file.write_durably_at(block(2, 1), DISK_ALIGN as u64).await.expect("durable");
+    assert!(back == block(2, 1), "the bytes come back");
     file.write_durably_at(block(3, large), 2 * DISK_ALIGN as u64).await.expect("durable");
     file.write_at(block(4, 1), 2 * DISK_ALIGN as u64).await.expect("written");
     let read = file.read_at(0, (large + 3) * DISK_ALIGN).await.expect("read");

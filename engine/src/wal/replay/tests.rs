@@ -67,7 +67,7 @@ impl LogImage {
     }
 
     fn group(&mut self, profiles_bytes: &[usize]) -> Lies {
-        let mut buffer = GroupBuffer::with_capacity(0);
+        let mut buffer = GroupBuffer::in_memory_of(Vec::new());
         for (i, bytes) in profiles_bytes.iter().enumerate() {
             let record = record(self.next_lsn + i as u64, *bytes);
             buffer.push(&record.as_ref(), record.as_ref().encoded_len());
@@ -433,11 +433,11 @@ fn a_log_of_another_run_shard_or_version_is_refused() {
 #[test]
 fn stale_groups_and_bytes_of_clients_never_pass_for_groups_of_the_log() {
     let (mut log, groups) = LogImage::sample();
-    let mut buffer = GroupBuffer::with_capacity(0);
+    let mut buffer = GroupBuffer::in_memory_of(Vec::new());
     let next = record(24, 10);
     buffer.push(&next.as_ref(), next.as_ref().encoded_len());
     let group = |place| {
-        let mut buffer = GroupBuffer::with_capacity(0);
+        let mut buffer = GroupBuffer::in_memory_of(Vec::new());
         buffer.push(&next.as_ref(), next.as_ref().encoded_len());
         buffer.finish(place)
     };
@@ -470,7 +470,7 @@ fn headers_that_a_client_made_up_do_not_keep_a_cut_log_from_ending() {
     let mut forged = Vec::new();
     for version in [0, WAL_VERSION, WAL_VERSION + 1, u16::MAX] {
         let next = record(24, 10);
-        let mut buffer = GroupBuffer::with_capacity(0);
+        let mut buffer = GroupBuffer::in_memory_of(Vec::new());
         buffer.push(&next.as_ref(), next.as_ref().encoded_len());
         let place = GroupPlace { log_id: LOG_ID + 1, segment: 3, first_lsn: 25 };
         let mut group = buffer.finish(place);
@@ -490,7 +490,7 @@ fn headers_that_a_client_made_up_do_not_keep_a_cut_log_from_ending() {
     let mut profile = record(24, 0);
     let overhead = GROUP_HEADER_BYTES + RECORD_LENGTH_BYTES + profile.as_ref().encoded_len();
     profile.profile = [vec![7; BLOCK_BYTES - overhead], forged].concat().into();
-    let mut buffer = GroupBuffer::with_capacity(0);
+    let mut buffer = GroupBuffer::in_memory_of(Vec::new());
     buffer.push(&profile.as_ref(), profile.as_ref().encoded_len());
     let group = buffer.finish(GroupPlace { log_id: LOG_ID, segment: 3, first_lsn: 24 });
     let start = log.files[2].len();

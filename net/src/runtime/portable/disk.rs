@@ -193,11 +193,12 @@ impl RuntimeFile for PortableFile {
         self.run(move |file, buffer| write_at(file, buffer, bytes.as_slice(), offset)).await
     }
 
-    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<AlignedBytes> {
         assert!(offset.is_multiple_of(DISK_ALIGN as u64), "direct I/O writes whole blocks");
         self.run(move |file, buffer| {
             write_at(file, buffer, bytes.as_slice(), offset)?;
-            file.sync_data()
+            file.sync_data()?;
+            Ok(bytes)
         })
         .await
     }

@@ -329,9 +329,10 @@ impl File for SimFile {
     }
 
     /// In two steps, and a crash or an error may come between them.
-    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
-        self.write_at(bytes, offset).await?;
-        self.datasync().await
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<AlignedBytes> {
+        self.write_at(bytes.clone(), offset).await?;
+        self.datasync().await?;
+        Ok(bytes)
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {

@@ -83,15 +83,16 @@ impl File for UringFile {
     }
 
     /// What fits one transfer is one submission; of more, each piece would wait for the device, so it is synced once at the end.
-    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<()> {
-        let bytes = bytes.as_slice();
-        if bytes.len() <= TRANSFER_BYTES_MAX
+    async fn write_durably_at(&self, bytes: AlignedBytes, offset: u64) -> io::Result<AlignedBytes> {
+        if bytes.as_slice().len() <= TRANSFER_BYTES_MAX
             && let Some(durable) = self.durable().await
         {
-            return write_all(durable, bytes, offset).await;
+            write_all(durable, bytes.as_slice(), offset).await?;
+        } else {
+            write_all(&self.file, bytes.as_slice(), offset).await?;
+            self.datasync().await?;
         }
-        write_all(&self.file, bytes, offset).await?;
-        self.datasync().await
+        Ok(bytes)
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
