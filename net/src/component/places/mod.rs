@@ -10,7 +10,7 @@
 //!   (replayed, or made while there was no limit). The home shard is told of these within a second or so, and nothing is granted beside them.
 //! - A profile whose series are all there is never refused, and needs no message.
 //! - What a holder keeps is told by a message that comes before the answer to a recall, and so in the order in which it was so.
-//! - Places of series that a cut took from the heads go back within [`SWEEP_INTERVAL`] or two, and at once when they are recalled.
+//! - Places of series that a cut took from the heads go back within a sweep or two, and at once when they are recalled.
 //!
 //! A tenant takes memory here only while it has a head, or was refused within the last second or two.
 //!
