@@ -17,6 +17,9 @@ const BODY_BYTES_MAX: u64 = 512 << 20;
 /// a dead one is in doubt for ever, and a push in doubt proves little; three system calls in so long a time cost nothing.
 const REST: Duration = Duration::from_millis(10);
 
+/// Status of an answer that has no body, and no length.
+const NO_CONTENT: u16 = 204;
+
 /// Where the server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -140,7 +143,7 @@ impl Connection {
         }
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
         let status = status.ok_or_else(|| bad("no status line"))?;
-        let mut body_bytes = None;
+        let mut body_bytes = (status == NO_CONTENT).then_some(0);
         let mut is_chunked = false;
         loop {
             line.clear();

@@ -15,7 +15,7 @@ fn cut(doubles_at_flush: bool) -> (CutsReport, Arc<Mutex<State>>) {
     let cuts = Cuts {
         address,
         cuts: 2,
-        rate: 300.0,
+        rate: 60.0,
         connections_count: 2,
         seed: 1,
         round_time: Duration::from_millis(100),

@@ -124,7 +124,9 @@ fn serve_one(
             None => (404, Vec::new()),
         },
     };
-    write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", answer.len()).unwrap();
+    let length =
+        if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", answer.len()) };
+    write!(stream, "HTTP/1.1 {status} X\r\n{length}\r\n").unwrap();
     stream.write_all(&answer).unwrap();
     Some(())
 }
