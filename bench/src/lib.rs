@@ -8,3 +8,4 @@ pub mod corpus;
 pub mod cpu_clock;
 pub mod naive;
 pub mod pipeline;
+pub mod population;

@@ -11,25 +11,17 @@ use std::time::Duration;
 
 use bench::corpus::{self, Series};
 use bench::cpu_clock;
-use bench::pipeline::{Owner, partition, secret};
+use bench::pipeline::{Owner, secret};
+use bench::population::{self, CPU, merge, points, selection, tree};
 use bytes::Bytes;
-use engine::block::{BlockEncoder, BlockReader, EncodeStep, INDEX_FILE, META_FILE};
+use engine::block::{BlockEncoder, BlockReader, EncodeStep, INDEX_FILE, META_FILE, SymbolCache};
 use engine::head::Heads;
 use engine::query::{Progress, Select};
 use engine::tenant::TenantId;
-use proto::rpc::select::{
-    MatchOp, MatcherText, PointsPart, SelectReply, SelectRequest, Selection, TreePart,
-};
+use proto::rpc::select::{PointsPart, SelectReply, SelectRequest, TreePart};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// An hour after which the population's profiles lie, Unix nanoseconds.
-const START_NS: i64 = 1_795_365_000_000_000_000;
-
-/// Services and pods of the population.
-const SERVICES: usize = 18;
-const PODS: usize = 4;
 
 type Files = BTreeMap<&'static str, Vec<u8>>;
 
@@ -38,9 +30,14 @@ fn a_block_of_the_corpus_answers_what_its_heads_answered() {
     let corpus = corpus::load();
     let mut owner = Owner::default();
     let profiles = match std::env::var("PYRITE_BENCH_PROFILES") {
-        Ok(count) => push_population(&corpus, &mut owner, count.parse().unwrap()),
+        Ok(count) => {
+            let count = count.parse().unwrap();
+            population::push(&corpus, &mut owner, 0..count);
+            count
+        }
         Err(_) => push_once(&corpus, &mut owner),
     };
+    let cpu = || selection(&[CPU]);
     let questions = [tree(cpu()), merge(cpu()), points()];
     let expected: Vec<_> =
         questions.iter().map(|request| ask(&owner.heads, None, request.clone())).collect();
@@ -112,15 +109,7 @@ fn expected_of_sql(reader: &Arc<BlockReader>, heads: &Heads, files: &Files) -> S
         types.clone().find(|t| t.contains(":cpu:")).or_else(|| types.clone().next()).unwrap();
     let chosen = parts.iter().find(|part| label(part, "__profile_type__") == profile_type);
     let service = label(chosen.unwrap(), "service_name");
-    let matcher = |name: &str, value: &str| MatcherText {
-        name: name.to_owned(),
-        op: MatchOp::Equal,
-        value: value.to_owned(),
-    };
-    let of_service = selection(vec![
-        matcher("service_name", &service),
-        matcher("__profile_type__", &profile_type),
-    ]);
+    let of_service = selection(&[("service_name", &service), ("__profile_type__", &profile_type)]);
     let SelectReply::Tree(tree) = ask(heads, block, tree(of_service)).0 else { unreachable!() };
     let (own, total) = by_function(&tree);
     serde_json::json!({
@@ -154,24 +143,6 @@ fn push_once(corpus: &[Series], owner: &mut Owner) -> usize {
     corpus.iter().map(|series| series.profiles.len()).sum()
 }
 
-/// Every 15 s a profile of each pod, in turn of its service's kind.
-fn push_population(corpus: &[Series], owner: &mut Owner, count: usize) -> usize {
-    for at in 0..count {
-        let (turn, sender) = (at / (SERVICES * PODS), at % (SERVICES * PODS));
-        let (service, pod) = (sender / PODS, sender % PODS);
-        let mut series = corpus[service % corpus.len()].clone();
-        let name = format!("{}-{service}", series.key.service_name);
-        series.key = partition(&name);
-        series.labels.set("service_name", name);
-        series.labels.set("pod", format!("pod-{pod}"));
-        let profile = series.profile(turn + pod * 7).clone();
-        let mut admission = owner.take_in(&series, &profile);
-        admission.time_ns = START_NS + turn as i64 * 15_000_000_000 + sender as i64 * 208_333_333;
-        owner.keep(&series, &admission);
-    }
-    count
-}
-
 fn encode(mut encoder: BlockEncoder) -> (Files, Duration) {
     let (mut files, mut longest, mut most_held) = (Files::new(), Duration::ZERO, 0);
     let start = cpu_clock::now();
@@ -198,7 +169,8 @@ fn ask(
 ) -> (SelectReply, Duration) {
     let start = cpu_clock::now();
     let mut select = Select::new(request, &secret()).unwrap();
-    select.read_blocks(block.iter().map(|(reader, _)| Arc::clone(reader)).collect());
+    let blocks = block.iter().map(|(reader, _)| Arc::clone(reader)).collect();
+    select.read_blocks(blocks, &SymbolCache::default());
     loop {
         match select.advance(heads) {
             Progress::More => {}
@@ -213,38 +185,6 @@ fn ask(
             }
             Progress::Reply(reply) => return (reply, cpu_clock::now().saturating_sub(start)),
         }
-    }
-}
-
-fn selection(matchers: Vec<MatcherText>) -> Selection {
-    let tenants = vec!["anonymous".to_owned()];
-    let (start_ms, end_ms) = (i64::MIN / 2_000_000, i64::MAX / 2_000_000);
-    Selection { tenants, matchers, start_ms, end_ms }
-}
-
-fn cpu() -> Selection {
-    selection(vec![MatcherText {
-        name: "__profile_type__".to_owned(),
-        op: MatchOp::Equal,
-        value: "process_cpu:cpu:nanoseconds:cpu:nanoseconds".to_owned(),
-    }])
-}
-
-fn tree(selection: Selection) -> SelectRequest {
-    SelectRequest::Tree { selection, call_site: Vec::new() }
-}
-
-fn merge(selection: Selection) -> SelectRequest {
-    SelectRequest::Profile { selection, call_site: Vec::new() }
-}
-
-fn points() -> SelectRequest {
-    SelectRequest::Points {
-        selection: selection(Vec::new()),
-        grid_start_ms: START_NS / 1_000_000,
-        step_ms: 15_000,
-        group_by: vec!["service_name".to_owned()],
-        call_site: Vec::new(),
     }
 }
 

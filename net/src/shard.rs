@@ -36,6 +36,9 @@ use crate::wal::recovery::{self, Progress, RecoveryError, Share};
 /// (dense sums as long as the largest head's tree, mostly) is in the memory budget.
 const SELECTS_MAX: usize = 256;
 
+/// Of a shard's even share of the memory limit, this part at most is symbol tables of blocks that reads have left.
+const SYMBOLS_SHARE: u64 = 8;
+
 /// How often open chunks are looked at for their age.
 const SEAL_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -132,7 +135,9 @@ impl<R: Runtime> Shard<R> {
         let counters = Rc::new(WriteCounters::default());
         let secret = HashSecret::from_words(|| rt.next_u64());
         let heads = Rc::new(RefCell::new(Heads::new(secret.clone(), heads)));
-        let blocks = Rc::new(Blocks::default());
+        let share_bytes = budget.budget().limit_bytes() / u64::from(budget.budget().shards_count());
+        let blocks = Rc::new(Blocks::new((share_bytes / SYMBOLS_SHARE) as usize));
+        budget.keep_cache(blocks.symbols().clone());
         let cutter = Cutter::start(
             rt.clone(),
             cuts,
@@ -345,7 +350,7 @@ impl<R: Runtime> Shard<R> {
         };
         // In one step, as the cutter's swap: each profile is in a head that is seen or in a block that is.
         select.pin(&self.heads.borrow());
-        select.read_blocks(self.blocks.list());
+        select.read_blocks(self.blocks.list(), self.blocks.symbols());
         let mut files = BlockFiles::new(self.rt.clone());
         let reply = self.step_select(&mut select, &mut files, responder).await;
         files.close().await;
@@ -361,6 +366,7 @@ impl<R: Runtime> Shard<R> {
         let mut held = self.budget.hold_as(Kind::Queries, 0);
         while !responder.is_abandoned() {
             let progress = select.advance(&self.heads.borrow());
+            self.budget.note_cache();
             let read_bytes = match &progress {
                 SelectProgress::NeedsData { ranges, .. } => ranges.iter().map(|r| r.bytes).sum(),
                 _ => 0,
@@ -405,6 +411,8 @@ impl<R: Runtime> Shard<R> {
                 }
                 self.rt.yield_if_needed().await;
             }
+            // Where pushes find no room, whatever shard they ask, this one keeps nothing for speed alone.
+            let _ = self.budget.for_pushes().has_room(0);
             // The account falls also where no push comes any more.
             self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
             self.budget.set(Kind::Log, self.log.metrics().pending_bytes.get() as u64);
@@ -415,7 +423,7 @@ impl<R: Runtime> Shard<R> {
         let shard = self.mesh.own().0;
         let mut samples = self.counters.samples(&self.rt, shard).await;
         samples.extend(self.log.samples());
-        samples.extend(self.blocks.metrics().samples(shard));
+        samples.extend(self.blocks.samples(shard));
         samples.extend(self.free_space.samples(shard));
         samples.extend(self.budget.samples());
         samples.extend(self.mesh.samples());

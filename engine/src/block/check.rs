@@ -9,11 +9,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::BlockError;
 use super::index::{PartitionIndex, Rows, SeriesIndex};
 use super::reader::{BlockReader, ByteRange};
 use super::schema::{Table, profiles, samples};
 use super::stream::{ReadPort, TableStream};
-use super::{BlockError, symbols};
+use super::symbols::SymbolLoader;
 use crate::hash::HashSecret;
 use crate::machine::{Event, Machine};
 use crate::pace::Pace;
@@ -101,9 +102,9 @@ impl Pass {
             if self.faults.len() >= FAULTS_MAX {
                 return;
             }
-            let symbols =
-                symbols::load(&reader, partition, &self.secret, &self.port, &self.pace).await;
-            if let Err(error) = symbols {
+            let mut loader = SymbolLoader::new(&reader, &[partition]);
+            let loaded = loader.load(partition, &self.secret, &self.port, &self.pace);
+            if let Err(error) = loaded.await {
                 self.fault(error);
             }
             if let Err(error) = self.profiles(partition).await {

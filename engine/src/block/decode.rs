@@ -86,39 +86,63 @@ impl Values {
     }
 }
 
-/// Opens pages of one column and appends their values.
-pub(super) struct PageDecoder {
-    column: Column,
-    zstd: zstd::bulk::Decompressor<'static>,
+/// What decoding pages needs, of any column: one for a table, whose columns take turns.
+#[derive(Default)]
+pub(super) struct Scratch {
+    /// Made for the first page.
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    /// A page's values behind its header, and [`PADDING`] zeros.
     body: Vec<u8>,
-    dictionary: Values,
     present: Vec<bool>,
     numbers: Vec<u64>,
 }
 
-impl std::fmt::Debug for PageDecoder {
+impl std::fmt::Debug for Scratch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PageDecoder").field("column", &self.column.name).finish_non_exhaustive()
+        f.debug_struct("Scratch").field("bytes_held", &self.bytes_held()).finish_non_exhaustive()
     }
+}
+
+impl Scratch {
+    pub(super) fn bytes_held(&self) -> usize {
+        self.body.capacity() + self.present.capacity() + self.numbers.capacity() * 8
+    }
+
+    /// Decompresses a page into the body.
+    fn open(&mut self, page: &PageIndex, bytes: &[u8]) -> Result<(), Bad> {
+        let length = page.values_bytes as usize;
+        if length > PAGE_VALUES_BYTES_LIMIT || page.rows as usize > PAGE_ROWS_LIMIT {
+            return Err("larger than any page");
+        }
+        let values = bytes.get(page.header_bytes as usize..).ok_or("shorter than its header")?;
+        // Not cleared: what was there is written over, but for the padding.
+        self.body.resize(length + PADDING, 0);
+        let zstd = self.zstd.get_or_insert_with(|| {
+            zstd::bulk::Decompressor::new().expect("a context needs memory and nothing else")
+        });
+        let written = zstd.decompress_to_buffer(values, &mut self.body[..length]);
+        if written.ok() != Some(length) {
+            return Err("not compressed as the index says");
+        }
+        self.body[length..].fill(0);
+        Ok(())
+    }
+}
+
+/// Opens pages of one column and appends their values.
+#[derive(Debug)]
+pub(super) struct PageDecoder {
+    column: Column,
+    dictionary: Values,
 }
 
 impl PageDecoder {
     pub(super) fn new(column: Column) -> Self {
-        Self {
-            column,
-            zstd: zstd::bulk::Decompressor::new().expect("a context needs memory and nothing else"),
-            body: Vec::new(),
-            dictionary: Values::of(column.kind),
-            present: Vec::new(),
-            numbers: Vec::new(),
-        }
+        Self { column, dictionary: Values::of(column.kind) }
     }
 
     pub(super) fn bytes_held(&self) -> usize {
-        self.body.capacity()
-            + self.dictionary.bytes_held()
-            + self.present.capacity()
-            + self.numbers.capacity() * 8
+        self.dictionary.bytes_held()
     }
 
     /// Goes on with the dictionary of another chunk.
@@ -126,11 +150,12 @@ impl PageDecoder {
         &mut self,
         page: &PageIndex,
         bytes: &[u8],
+        scratch: &mut Scratch,
         texts: &mut Texts,
     ) -> Result<(), Bad> {
-        self.open(page, bytes)?;
+        scratch.open(page, bytes)?;
         let mut values = Values::of(self.column.kind);
-        let body = &self.body[..page.values_bytes as usize];
+        let body = &scratch.body[..page.values_bytes as usize];
         let used = plain(body, page.rows as usize, self.column.kind, texts, &mut values)?;
         if used != body.len() {
             return Err("bytes are left behind the dictionary");
@@ -146,25 +171,27 @@ impl PageDecoder {
 
     /// Appends the values of a page's rows.
     pub(super) fn page(
-        &mut self,
+        &self,
         page: &PageIndex,
         bytes: &[u8],
+        scratch: &mut Scratch,
         texts: &mut Texts,
         into: &mut Values,
     ) -> Result<(), Bad> {
-        self.open(page, bytes)?;
+        scratch.open(page, bytes)?;
+        let Scratch { body: opened, present, numbers, .. } = scratch;
         let rows = page.rows as usize;
-        let mut body = &self.body[..page.values_bytes as usize];
+        let mut body = &opened[..page.values_bytes as usize];
         let mut count = rows;
         if self.column.is_optional {
             let (levels, rest) = body.split_first_chunk::<4>().ok_or("no levels")?;
             let length = u32::from_le_bytes(*levels) as usize;
             let (levels, rest) = rest.split_at_checked(length).ok_or("levels are cut off")?;
-            self.numbers.clear();
-            hybrid(levels, 1, rows, &mut self.numbers)?;
-            self.present.clear();
-            self.present.extend(self.numbers.iter().map(|level| *level == 1));
-            count = self.present.iter().filter(|present| **present).count();
+            numbers.clear();
+            hybrid(levels, 1, rows, numbers)?;
+            present.clear();
+            present.extend(numbers.iter().map(|level| *level == 1));
+            count = present.iter().filter(|present| **present).count();
             body = rest;
         }
         let before = into.len();
@@ -172,12 +199,14 @@ impl PageDecoder {
             (DELTA_BINARY_PACKED, Coding::Delta) => {
                 // Padded: what is behind the body is zero up to the end of the buffer.
                 let start = page.values_bytes as usize - body.len();
-                let padded = &self.body[start..];
+                let padded = &opened[start..];
                 match into {
                     Values::U32(values) => {
+                        values.reserve(count);
                         delta(padded, body.len(), count, |v| values.push(v as u32))?;
                     }
                     Values::I64(values) => {
+                        values.reserve(count);
                         delta(padded, body.len(), count, |v| values.push(v.cast_signed()))?;
                     }
                 }
@@ -189,11 +218,11 @@ impl PageDecoder {
             }
             (RLE_DICTIONARY, Coding::Dictionary) => {
                 let (width, indices) = body.split_first().ok_or("no bit width")?;
-                self.numbers.clear();
-                hybrid(indices, *width, count, &mut self.numbers)?;
+                numbers.clear();
+                hybrid(indices, *width, count, numbers)?;
                 match (&self.dictionary, &mut *into) {
-                    (Values::U32(from), Values::U32(into)) => look_up(from, &self.numbers, into)?,
-                    (Values::I64(from), Values::I64(into)) => look_up(from, &self.numbers, into)?,
+                    (Values::U32(from), Values::U32(into)) => look_up(from, numbers, into)?,
+                    (Values::I64(from), Values::I64(into)) => look_up(from, numbers, into)?,
                     _ => unreachable!("a dictionary has its column's kind"),
                 }
             }
@@ -203,24 +232,8 @@ impl PageDecoder {
             return Err("fewer values than rows");
         }
         if self.column.is_optional {
-            spread(&self.present, before, into);
+            spread(present, before, into);
         }
-        Ok(())
-    }
-
-    fn open(&mut self, page: &PageIndex, bytes: &[u8]) -> Result<(), Bad> {
-        let length = page.values_bytes as usize;
-        if length > PAGE_VALUES_BYTES_LIMIT || page.rows as usize > PAGE_ROWS_LIMIT {
-            return Err("larger than any page");
-        }
-        let values = bytes.get(page.header_bytes as usize..).ok_or("shorter than its header")?;
-        self.body.clear();
-        self.body.resize(length + PADDING, 0);
-        let written = self.zstd.decompress_to_buffer(values, &mut self.body[..length]);
-        if written.ok() != Some(length) {
-            return Err("not compressed as the index says");
-        }
-        self.body[length..].fill(0);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@
 //!
 //! Not here: files, fsync and publishing (`net`); which blocks a query sees. Format: `docs/format/block.md`.
 
+mod cache;
 mod check;
 mod decode;
 mod encode;
@@ -32,6 +33,7 @@ mod table_writer;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use cache::{CacheCounts, SymbolCache};
 pub use check::{BlockCheck, CheckStep};
 pub use encode::{BlockEncoder, EncodeStep};
 pub use index::{
@@ -44,7 +46,7 @@ pub use schema::Table;
 
 pub(crate) use schema::{profiles, samples};
 pub(crate) use stream::{ReadPort, TableStream};
-pub(crate) use symbols::load as load_symbols;
+pub(crate) use symbols::SymbolLoader;
 
 /// Version of the format, in `meta.json` and in the index.
 pub const BLOCK_VERSION: u16 = 1;

@@ -6,7 +6,6 @@ use super::index::{Index, SeriesIndex};
 use super::meta::{FileFacts, Meta};
 use super::schema::Table;
 use super::{BlockError, INDEX_FILE, META_FILE};
-use crate::labels::Matcher;
 use crate::tenant::TenantId;
 
 /// Bytes of a file that a reader needs.
@@ -34,6 +33,7 @@ impl ByteRange {
 #[derive(Debug)]
 pub struct BlockReader {
     meta: Meta,
+    ulid: u128,
     tenant: TenantId,
     index: Index,
 }
@@ -44,6 +44,7 @@ impl BlockReader {
         let meta = Meta::from_bytes(meta)?;
         let bad = |what| BlockError::Malformed { file: META_FILE, what };
         let tenant = TenantId::parse(&meta.tenant).map_err(|_| bad("its tenant is no tenant"))?;
+        let ulid = ulid::Ulid::from_string(&meta.ulid).map_err(|_| bad("its ulid is none"))?;
         let facts = meta.file(INDEX_FILE).ok_or_else(|| bad("says nothing of the index"))?;
         let (found, expected) = (FileFacts::of(INDEX_FILE, index), facts);
         if found.bytes != expected.bytes {
@@ -81,12 +82,17 @@ impl BlockReader {
         if (least, greatest) != (Some(meta.min_time_ns), Some(meta.max_time_ns)) {
             return Err(bad("its times are not the index's"));
         }
-        Ok(Self { meta, tenant, index })
+        Ok(Self { meta, ulid: ulid.0, tenant, index })
     }
 
     /// What the block is.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// Its name.
+    pub fn ulid(&self) -> u128 {
+        self.ulid
     }
 
     /// Where everything in it lies.
@@ -102,21 +108,6 @@ impl BlockReader {
     /// Whether it has a profile in a range of times, ends included, by its least and greatest.
     pub fn overlaps(&self, from_ns: i64, until_ns: i64) -> bool {
         self.meta.min_time_ns <= until_ns && from_ns <= self.meta.max_time_ns
-    }
-
-    /// The series that satisfy a matcher: one test for each value of its label, not for each series.
-    pub(crate) fn matching(&self, matcher: &Matcher) -> Vec<bool> {
-        let mut matching = vec![matcher.matches(None); self.index.series.len()];
-        let label =
-            self.index.labels.binary_search_by(|label| label.name.as_str().cmp(matcher.name()));
-        let values = label.map_or(&[][..], |at| &self.index.labels[at].values);
-        for value in values {
-            let holds = matcher.matches(Some(&value.value));
-            for series in &value.series {
-                matching[*series as usize] = holds;
-            }
-        }
-        matching
     }
 
     /// A series by its number.

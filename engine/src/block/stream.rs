@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::decode::{PageDecoder, Texts, Values};
+use super::decode::{PageDecoder, Scratch, Texts, Values};
 use super::index::{PageIndex, Rows};
 use super::reader::{BlockReader, ByteRange};
 use super::schema::Table;
@@ -30,6 +30,7 @@ pub(crate) struct TableStream {
     /// By offset: pages that were read and not decoded yet.
     fetched: BTreeMap<u64, Bytes>,
     fetched_bytes: usize,
+    scratch: Scratch,
     pub(super) texts: Texts,
 }
 
@@ -77,6 +78,7 @@ impl TableStream {
             table,
             fetched: BTreeMap::new(),
             fetched_bytes: 0,
+            scratch: Scratch::default(),
             texts: Texts::default(),
         }
     }
@@ -126,7 +128,10 @@ impl TableStream {
                 + column.values.bytes_held()
                 + column.pages.capacity() * size_of::<Wanted>()
         });
-        columns.sum::<usize>() + self.fetched_bytes + self.texts.bytes_held()
+        columns.sum::<usize>()
+            + self.fetched_bytes
+            + self.scratch.bytes_held()
+            + self.texts.bytes_held()
     }
 
     /// Reads the wanted pages of a row group that are not there yet, of all columns at once.
@@ -200,7 +205,7 @@ impl TableStream {
                 let bytes = take(&page);
                 column
                     .decoder
-                    .dictionary(&page, &bytes, &mut self.texts)
+                    .dictionary(&page, &bytes, &mut self.scratch, &mut self.texts)
                     .map_err(|what| bad(&page, what))?;
             }
         }
@@ -212,7 +217,7 @@ impl TableStream {
         let bytes = take(&wanted.page);
         column
             .decoder
-            .page(&wanted.page, &bytes, &mut self.texts, &mut column.values)
+            .page(&wanted.page, &bytes, &mut self.scratch, &mut self.texts, &mut column.values)
             .map_err(|what| bad(&wanted.page, what))?;
         column.next += 1;
         Ok(())

@@ -1,9 +1,7 @@
 //! The symbols of one partition of a block, as the tables that a head has: so that whatever reads heads reads blocks.
 
-use std::sync::Arc;
-
 use super::BlockError;
-use super::decode::NULL;
+use super::decode::{NULL, Texts};
 use super::index::{PartitionIndex, Rows};
 use super::reader::BlockReader;
 use super::schema::{Table, flags, functions, locations, stacktraces};
@@ -17,72 +15,28 @@ use crate::symbols::{
 /// Rows that are made into symbols between two looks at the pace.
 const STRETCH: u64 = 1024;
 
-/// Reads the symbols of a partition. They are for reading: nothing can be interned into them.
-pub(crate) async fn load(
-    reader: &Arc<BlockReader>,
-    partition: &PartitionIndex,
-    secret: &HashSecret,
-    port: &ReadPort,
-    pace: &Pace,
-) -> Result<Symbols, BlockError> {
-    let mut load = Load { symbols: Symbols::new(secret.clone()), reader, port, pace };
-    load.functions(partition.tables[Table::Functions as usize]).await?;
-    load.locations(partition).await?;
-    load.stacktraces(partition).await?;
-    Ok(load.symbols)
+/// Reads the symbols of some partitions, one after the other: a page that holds several of them is decoded once.
+/// They are for reading: nothing can be interned into them.
+pub(crate) struct SymbolLoader {
+    functions: TableStream,
+    locations: TableStream,
+    stacktraces: TableStream,
+    /// String ids by the numbers of a stream's texts.
+    of_functions: Strings,
+    of_locations: Strings,
 }
 
-struct Load<'a> {
-    symbols: Symbols,
-    reader: &'a Arc<BlockReader>,
-    port: &'a ReadPort,
-    pace: &'a Pace,
-}
-
-impl Load<'_> {
-    async fn open(
-        &self,
-        table: Table,
-        columns: &[usize],
-        rows: Rows,
-    ) -> Result<TableStream, BlockError> {
-        let mut stream = TableStream::new(self.reader, table, columns, &[rows]);
-        stream.ensure(rows, self.port, self.pace).await?;
-        Ok(stream)
-    }
-
-    async fn functions(&mut self, rows: Rows) -> Result<(), BlockError> {
+impl SymbolLoader {
+    /// Prepares to load these partitions, which ascend.
+    pub(crate) fn new(reader: &BlockReader, partitions: &[&PartitionIndex]) -> Self {
         use functions::{FILE, NAME, START_LINE, SYSTEM_NAME};
-        let stream =
-            self.open(Table::Functions, &[NAME, SYSTEM_NAME, FILE, START_LINE], rows).await?;
-        let (names, system_names) = (stream.ids(0, rows), stream.ids(1, rows));
-        let (files, start_lines) = (stream.ids(2, rows), stream.numbers(3, rows));
-        let mut texts = Strings::new(&stream, Table::Functions);
-        for at in 0..rows.len() as usize {
-            let row = rows.start + at as u64;
-            let name = texts.id(&mut self.symbols, names[at], row)?;
-            let function = Function {
-                name,
-                system_name: match system_names[at] {
-                    NULL => name,
-                    text => texts.id(&mut self.symbols, text, row)?,
-                },
-                filename: texts.id(&mut self.symbols, files[at], row)?,
-                start_line: start_lines[at],
-            };
-            self.symbols.push_function(&function);
-            if row.is_multiple_of(STRETCH) {
-                self.pace.spend(STRETCH as usize).await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn locations(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {
         use locations as l;
-        let rows = partition.tables[Table::Locations as usize];
-        let functions = partition.tables[Table::Functions as usize];
-        let columns = [
+        let stream = |table: Table, columns: &[usize]| {
+            let of_table = |partition: &&PartitionIndex| partition.tables[table as usize];
+            let rows: Vec<Rows> = partitions.iter().map(of_table).collect();
+            TableStream::new(reader, table, columns, &rows)
+        };
+        let of_locations = [
             l::LOCATION_ID,
             l::LINE_INDEX,
             l::FUNCTION_ID,
@@ -95,12 +49,84 @@ impl Load<'_> {
             l::MAPPING_LIMIT,
             l::MAPPING_OFFSET,
         ];
-        let stream = self.open(Table::Locations, &columns, rows).await?;
+        let of_stacktraces = [stacktraces::PARENT_ID, stacktraces::LOCATION_ID];
+        Self {
+            functions: stream(Table::Functions, &[NAME, SYSTEM_NAME, FILE, START_LINE]),
+            locations: stream(Table::Locations, &of_locations),
+            stacktraces: stream(Table::Stacktraces, &of_stacktraces),
+            of_functions: Strings::default(),
+            of_locations: Strings::default(),
+        }
+    }
+
+    /// Loads the next partition of those that were named.
+    pub(crate) async fn load(
+        &mut self,
+        partition: &PartitionIndex,
+        secret: &HashSecret,
+        port: &ReadPort,
+        pace: &Pace,
+    ) -> Result<Symbols, BlockError> {
+        let rows = |table: Table| partition.tables[table as usize];
+        self.functions.ensure(rows(Table::Functions), port, pace).await?;
+        self.locations.ensure(rows(Table::Locations), port, pace).await?;
+        self.stacktraces.ensure(rows(Table::Stacktraces), port, pace).await?;
+        self.of_functions.clear();
+        self.of_locations.clear();
+        let mut load = Load { symbols: Symbols::new(secret.clone()), loader: self, pace };
+        load.functions(rows(Table::Functions)).await?;
+        load.locations(partition).await?;
+        load.stacktraces(partition).await?;
+        Ok(load.symbols)
+    }
+
+    /// Heap bytes held.
+    pub(crate) fn bytes_held(&self) -> usize {
+        self.functions.bytes_held() + self.locations.bytes_held() + self.stacktraces.bytes_held()
+    }
+}
+
+struct Load<'a> {
+    symbols: Symbols,
+    loader: &'a mut SymbolLoader,
+    pace: &'a Pace,
+}
+
+impl Load<'_> {
+    async fn functions(&mut self, rows: Rows) -> Result<(), BlockError> {
+        let SymbolLoader { functions: stream, of_functions: texts, .. } = &mut *self.loader;
+        let (names, system_names) = (stream.ids(0, rows), stream.ids(1, rows));
+        let (files, start_lines) = (stream.ids(2, rows), stream.numbers(3, rows));
+        let table = Table::Functions;
+        for at in 0..rows.len() as usize {
+            let row = rows.start + at as u64;
+            let mut id = |text: u32| texts.id(&mut self.symbols, &stream.texts, text, (table, row));
+            let name = id(names[at])?;
+            let function = Function {
+                name,
+                system_name: match system_names[at] {
+                    NULL => name,
+                    text => id(text)?,
+                },
+                filename: id(files[at])?,
+                start_line: start_lines[at],
+            };
+            self.symbols.push_function(&function);
+            if row.is_multiple_of(STRETCH) {
+                self.pace.spend(STRETCH as usize).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn locations(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {
+        let rows = partition.tables[Table::Locations as usize];
+        let functions = partition.tables[Table::Functions as usize];
+        let SymbolLoader { locations: stream, of_locations: texts, .. } = &mut *self.loader;
         let [ids, line_indexes, function_ids, files, build_ids, bits] =
             [0, 1, 2, 3, 4, 5].map(|column| stream.ids(column, rows));
         let [lines, addresses, starts, limits, offsets] =
             [6, 7, 8, 9, 10].map(|column| stream.numbers(column, rows));
-        let mut texts = Strings::new(&stream, Table::Locations);
         let bad = |at: usize, what| {
             let (file, row) = (Table::Locations.file_name(), rows.start + at as u64);
             BlockError::Row { file, row, what }
@@ -130,13 +156,14 @@ impl Load<'_> {
             let has = |flag: u32| bits[first] & flag != 0;
             let mut mapping_id = None;
             if has(flags::HAS_MAPPING) {
-                let row = rows.start + first as u64;
+                let place = (Table::Locations, rows.start + first as u64);
+                let mut id = |text: u32| texts.id(&mut self.symbols, &stream.texts, text, place);
                 let mapping = Mapping {
                     memory_start: starts[first].cast_unsigned(),
                     memory_limit: limits[first].cast_unsigned(),
                     file_offset: offsets[first].cast_unsigned(),
-                    filename: texts.id(&mut self.symbols, files[first], row)?,
-                    build_id: texts.id(&mut self.symbols, build_ids[first], row)?,
+                    filename: id(files[first])?,
+                    build_id: id(build_ids[first])?,
                     has_functions: has(flags::HAS_FUNCTIONS),
                     has_filenames: has(flags::HAS_FILENAMES),
                     has_line_numbers: has(flags::HAS_LINE_NUMBERS),
@@ -161,8 +188,7 @@ impl Load<'_> {
 
     async fn stacktraces(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {
         let rows = partition.tables[Table::Stacktraces as usize];
-        let columns = [stacktraces::PARENT_ID, stacktraces::LOCATION_ID];
-        let stream = self.open(Table::Stacktraces, &columns, rows).await?;
+        let stream = &self.loader.stacktraces;
         let (parents, of_nodes) = (stream.ids(0, rows), stream.ids(1, rows));
         let bad = |at: usize, what| {
             let (file, row) = (Table::Stacktraces.file_name(), rows.start + at as u64);
@@ -189,28 +215,40 @@ impl Load<'_> {
     }
 }
 
-/// String ids by the numbers of a stream's texts.
-struct Strings<'a> {
-    stream: &'a TableStream,
-    table: Table,
+/// String ids of one partition by the numbers of a stream's texts.
+#[derive(Default)]
+struct Strings {
     ids: Vec<Option<StringId>>,
+    /// Texts that have one.
+    known: Vec<u32>,
 }
 
-impl<'a> Strings<'a> {
-    fn new(stream: &'a TableStream, table: Table) -> Self {
-        Self { stream, table, ids: vec![None; stream.texts.len()] }
+impl Strings {
+    /// Goes to another partition.
+    fn clear(&mut self) {
+        for text in self.known.drain(..) {
+            self.ids[text as usize] = None;
+        }
     }
 
-    fn id(&mut self, symbols: &mut Symbols, text: u32, row: u64) -> Result<StringId, BlockError> {
-        if let Some(id) = self.ids[text as usize] {
-            return Ok(id);
+    fn id(
+        &mut self,
+        symbols: &mut Symbols,
+        texts: &Texts,
+        text: u32,
+        (table, row): (Table, u64),
+    ) -> Result<StringId, BlockError> {
+        if let Some(Some(id)) = self.ids.get(text as usize) {
+            return Ok(*id);
         }
-        let text_of_row = str::from_utf8(self.stream.texts.get(text)).map_err(|_| {
-            let file = self.table.file_name();
+        let text_of_row = str::from_utf8(texts.get(text)).map_err(|_| {
+            let file = table.file_name();
             BlockError::Row { file, row, what: "a text that is not UTF-8" }
         })?;
         let id = symbols.push_string(text_of_row);
+        self.ids.resize(texts.len(), None);
         self.ids[text as usize] = Some(id);
+        self.known.push(text);
         Ok(id)
     }
 }

@@ -2,7 +2,7 @@
 
 mod damage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,9 +57,19 @@ fn ask(
     block: Option<(&Arc<BlockReader>, &Files)>,
     request: SelectRequest,
 ) -> (SelectReply, BTreeMap<&'static str, u64>) {
+    ask_keeping(heads, block, request, &SymbolCache::default())
+}
+
+fn ask_keeping(
+    heads: &Heads,
+    block: Option<(&Arc<BlockReader>, &Files)>,
+    request: SelectRequest,
+    cache: &SymbolCache,
+) -> (SelectReply, BTreeMap<&'static str, u64>) {
     let mut select = Select::new(request, &secret()).unwrap();
     let mut read = BTreeMap::new();
-    select.read_blocks(block.iter().map(|(reader, _)| Arc::clone(reader)).collect());
+    let blocks = block.iter().map(|(reader, _)| Arc::clone(reader)).collect();
+    select.read_blocks(blocks, cache);
     loop {
         match select.advance(heads) {
             Progress::More => {}
@@ -222,9 +232,12 @@ fn holds_the_same(pushes: &[Pushed]) {
         return;
     };
     let reader = open(&files).unwrap();
+    let cache = SymbolCache::new(1 << 20);
     for (request, expected) in questions.into_iter().zip(expected) {
         let (reply, _) = ask(&heads, Some((&reader, &files)), request.clone());
         assert_eq!(told(reply), expected, "{request:?}");
+        let (reply, _) = ask_keeping(&heads, Some((&reader, &files)), request.clone(), &cache);
+        assert_eq!(told(reply), expected, "{request:?} of symbols that were kept");
     }
     // A partition none of whose profiles has a value leaves nothing, not even their numbers.
     let has_values = |push: &&Pushed| push.stacks.iter().any(|(_, value)| *value != 0);
@@ -235,6 +248,28 @@ fn holds_the_same(pushes: &[Pushed]) {
     let seqs = reader.index().partitions.iter().flat_map(|partition| &partition.origins);
     let held: u64 = seqs.flat_map(|origin| &origin.intervals).map(|i| i.last - i.first + 1).sum();
     assert_eq!(held, profiles, "every profile that was appended is in an interval");
+}
+
+#[test]
+fn symbols_that_were_kept_are_not_read_again() {
+    let files = sample_block();
+    let (reader, heads, cache) = (open(&files).unwrap(), heads_of(&[]), SymbolCache::new(1 << 20));
+    let asked = |matchers: &[_]| {
+        let selection = selection(matchers, 0, 1000);
+        let request = SelectRequest::Tree { selection, call_site: Vec::new() };
+        ask_keeping(&heads, Some((&reader, &files)), request, &cache).1.into_keys()
+    };
+    let of_service = asked(&[("service_name", MatchOp::Equal, "s")]);
+    assert!(of_service.eq(Table::ALL.map(Table::file_name).into_iter().collect::<BTreeSet<_>>()));
+    assert_eq!(cache.counts(), CacheCounts { hits: 0, misses: 1, evicted: 0 });
+    let again = asked(&[("service_name", MatchOp::Equal, "s")]);
+    assert!(again.eq(["profiles.parquet", "samples.parquet"]), "its rows alone");
+    assert_eq!(asked(&[]).len(), 5, "two others are not kept yet");
+    assert_eq!(cache.counts(), CacheCounts { hits: 2, misses: 3, evicted: 0 });
+    assert!(asked(&[]).eq(["profiles.parquet", "samples.parquet"]));
+    cache.clear();
+    assert_eq!((cache.bytes_held(), cache.counts().evicted), (0, 3));
+    assert_eq!(asked(&[]).len(), 5, "nothing is kept any more");
 }
 
 #[test]

@@ -27,11 +27,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use engine::block::BlockReader;
+use engine::block::{BlockReader, SymbolCache};
 use engine::identity::{Identities, Identity};
 use engine::tenant::{PartitionKey, TenantId};
 use proto::rpc::select::SelectRequest;
-use proto::rpc::{Code, Failure};
+use proto::rpc::{Code, Failure, MetricSample};
+
+use crate::budget::Cache;
 
 pub use self::cut::{Cutter, Settings, Trigger};
 pub(crate) use self::directory::{Entry, entry_of, tenant_path};
@@ -47,7 +49,9 @@ pub use self::retention::Settings as RetentionSettings;
 /// The blocks of one shard.
 #[derive(Debug, Default)]
 pub struct Blocks {
-    list: RefCell<Vec<Arc<BlockReader>>>,
+    /// Replaced whole: a read keeps the list that it began with.
+    list: RefCell<Arc<[Arc<BlockReader>]>>,
+    symbols: SymbolCache,
     damaged: RefCell<Vec<Damaged>>,
     /// What blocks of earlier runs hold of this shard's partitions; until recovery is done.
     published: RefCell<BTreeMap<PartitionKey, Identities>>,
@@ -65,9 +69,19 @@ struct Damaged {
 }
 
 impl Blocks {
+    /// None yet; symbol tables of at most so many bytes are kept between reads.
+    pub fn new(symbols_bytes_max: usize) -> Self {
+        Self { symbols: SymbolCache::new(symbols_bytes_max), ..Self::default() }
+    }
+
     /// The blocks that a read which begins now sees, whatever is added or removed while it runs.
-    pub fn list(&self) -> Vec<Arc<BlockReader>> {
-        self.list.borrow().clone()
+    pub fn list(&self) -> Arc<[Arc<BlockReader>]> {
+        Arc::clone(&self.list.borrow())
+    }
+
+    /// Symbol tables that reads have left.
+    pub fn symbols(&self) -> &SymbolCache {
+        &self.symbols
     }
 
     /// Plants a bug.
@@ -79,6 +93,23 @@ impl Blocks {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The samples of `/metrics`.
+    pub fn samples(&self, shard: u16) -> Vec<MetricSample> {
+        let counts = self.symbols.counts();
+        let sample = |name, value: u64| MetricSample {
+            name,
+            labels: vec![("shard", shard.to_string())],
+            value: value as f64,
+        };
+        let mut samples = self.metrics.samples(shard);
+        samples.extend([
+            sample("pyrite_block_symbols_evicted_total", counts.evicted),
+            sample("pyrite_block_symbols_hits_total", counts.hits),
+            sample("pyrite_block_symbols_misses_total", counts.misses),
+        ]);
+        samples
     }
 
     /// Refuses a read that would miss a block which cannot be opened.
@@ -102,14 +133,16 @@ impl Blocks {
 
     fn add(&self, block: Arc<BlockReader>) {
         self.metrics.add_block(&block);
-        self.list.borrow_mut().push(block);
+        let mut list = self.list.borrow_mut();
+        *list = list.iter().cloned().chain([block]).collect();
     }
 
     /// Takes blocks out of the list, by their ULIDs. Reads that have begun keep them.
     fn remove(&self, ulids: &BTreeSet<String>) -> Vec<Arc<BlockReader>> {
         let mut list = self.list.borrow_mut();
-        let (removed, kept) = list.drain(..).partition(|block| ulids.contains(&block.meta().ulid));
-        *list = kept;
+        let is_removed = |block: &Arc<BlockReader>| ulids.contains(&block.meta().ulid);
+        let (removed, kept): (Vec<_>, Vec<_>) = list.iter().cloned().partition(is_removed);
+        *list = kept.into();
         for block in &removed {
             self.metrics.remove_block(block);
         }
@@ -119,6 +152,16 @@ impl Blocks {
     fn add_damaged(&self, damaged: Damaged) {
         self.metrics.blocks_damaged.set(self.metrics.blocks_damaged.get() + 1);
         self.damaged.borrow_mut().push(damaged);
+    }
+}
+
+impl Cache for SymbolCache {
+    fn bytes_held(&self) -> usize {
+        Self::bytes_held(self)
+    }
+
+    fn clear(&self) {
+        Self::clear(self);
     }
 }
 

@@ -14,7 +14,7 @@ use ulid::Ulid;
 use super::directory::{Entry, ROOT, block_path, entry_of, unfinished_path};
 use super::publish::remove_unfinished;
 use super::{Blocks, Damaged};
-use crate::runtime::{File, Open, Runtime};
+use crate::runtime::{ReadFile, Runtime};
 
 /// Why blocks were not opened.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +151,7 @@ async fn open_block<R: Runtime>(rt: &R, path: &str) -> Result<BlockReader, Strin
 
 async fn read_file<R: Runtime>(rt: &R, path: &str, name: &str) -> Result<Vec<u8>, String> {
     let read = async {
-        let file = rt.open(&format!("{path}/{name}"), Open::Existing).await?;
+        let file = rt.open_to_read(&format!("{path}/{name}")).await?;
         let len = file.len().await?;
         let bytes = file.read_at(0, usize::try_from(len).unwrap_or(usize::MAX)).await?;
         file.close().await?;

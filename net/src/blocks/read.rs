@@ -1,6 +1,7 @@
 //! What a read needs of a block's files.
 //!
-//! Files are opened when first needed and stay open until the read goes to another block. Not here: a cache.
+//! Files are opened when first needed and stay open until the read goes to another block. They are read buffered: the page cache is the
+//! cache of blocks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use engine::block::{BlockReader, ByteRange};
 
 use super::directory::ROOT;
-use crate::runtime::{File, Open, Runtime};
+use crate::runtime::{ReadFile, Runtime};
 
 /// The open files of one read.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct BlockFiles<R: Runtime> {
     rt: R,
     /// Directory of the block that is being read.
     path: String,
-    open: BTreeMap<&'static str, R::File>,
+    open: BTreeMap<&'static str, R::ReadFile>,
 }
 
 impl<R: Runtime> BlockFiles<R> {
@@ -55,7 +56,7 @@ impl<R: Runtime> BlockFiles<R> {
     async fn range(&mut self, range: &ByteRange) -> io::Result<Bytes> {
         if !self.open.contains_key(range.file) {
             let path = format!("{}/{}", self.path, range.file);
-            self.open.insert(range.file, self.rt.open(&path, Open::Existing).await?);
+            self.open.insert(range.file, self.rt.open_to_read(&path).await?);
         }
         let file = self.open.get(range.file).expect("it was there or opened above");
         Ok(file.read_at(range.offset, range.bytes as usize).await?.into())

@@ -126,7 +126,7 @@ impl<R: Runtime> Retention<R> {
     async fn outlived(&self) -> BTreeSet<String> {
         let now_ms = self.rt.unix_ms();
         let mut outlived = BTreeSet::new();
-        for block in self.blocks.list() {
+        for block in &*self.blocks.list() {
             let limits = self.limits.of(block.tenant().as_str());
             let period_ms = limits.compactor_blocks_retention_period_ms;
             if is_older(block.meta().max_time_ns, period_ms, now_ms) {

@@ -237,7 +237,7 @@ fn a_damaged_block_fails_the_reads_of_its_tenant_and_no_others() {
     let world = World::new(7);
     let node = pushed(&world);
     node.flush(&world).unwrap();
-    let block = node.shard.blocks().list().remove(0);
+    let block = Arc::clone(&node.shard.blocks().list()[0]);
     let path = format!("{ROOT}/anonymous/{}/index", block.meta().ulid);
     drop((block, node));
     world.crash(NODE);

@@ -15,7 +15,7 @@
 mod pool;
 mod rss;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -57,6 +57,7 @@ impl Budget {
             overdrawn_bytes: Cell::new(0),
             expected_bytes: Cell::new(0),
             refused: Default::default(),
+            cache: OnceCell::new(),
         };
         ShardBudget { state: Rc::new(state), user: User::Reads }
     }
@@ -102,6 +103,8 @@ impl Budget {
 /// What holds memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// Symbol tables of blocks, kept for later reads: given up before anything is refused.
+    Cache,
     /// Blocks being encoded and written.
     Cuts,
     /// The newest data of all partitions.
@@ -122,7 +125,8 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, by name.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::Cache,
         Self::Cuts,
         Self::Heads,
         Self::InFlight,
@@ -136,6 +140,7 @@ impl Kind {
     /// Value of the label `what` in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Cache => "cache",
             Self::Cuts => "cuts",
             Self::Heads => "heads",
             Self::InFlight => "in_flight",
@@ -146,6 +151,14 @@ impl Kind {
             Self::Tables => "tables",
         }
     }
+}
+
+/// What a shard keeps for speed alone.
+pub trait Cache: std::fmt::Debug {
+    /// Heap bytes kept.
+    fn bytes_held(&self) -> usize;
+    /// Gives all of them up.
+    fn clear(&self);
 }
 
 /// Who asks for memory.
@@ -198,6 +211,8 @@ struct State {
     expected_bytes: Cell<u64>,
     /// Refusals by [`User`].
     refused: [Cell<u64>; User::ALL.len()],
+    /// What is kept for speed alone.
+    cache: OnceCell<Box<dyn Cache>>,
 }
 
 impl ShardBudget {
@@ -217,6 +232,19 @@ impl ShardBudget {
     pub fn expect(&self, bytes: u64) {
         let before = self.state.expected_bytes.replace(bytes);
         self.state.budget.pool.expect(before, bytes);
+    }
+
+    /// Accounts a cache from now on, and has it emptied before anything is refused. Called once a shard; [`Self::note_cache`]
+    /// follows every use of it.
+    pub fn keep_cache(&self, cache: impl Cache + 'static) {
+        let before = self.state.cache.set(Box::new(cache));
+        assert!(before.is_ok(), "a shard has one cache");
+    }
+
+    /// Tells that the cache may hold more or less.
+    pub fn note_cache(&self) {
+        let bytes = self.state.cache.get().map_or(0, |cache| cache.bytes_held());
+        self.set(Kind::Cache, bytes as u64);
     }
 
     /// Refuses `more` bytes where there is no room for them now beside what is held; keeps none.
@@ -326,8 +354,23 @@ impl ShardBudget {
 }
 
 impl State {
-    /// Whether the lease covers `more` bytes, or could be made to, within what the user may have of the limit.
+    /// Whether the lease covers `more` bytes, or could be made to, within what the user may have of the limit; if need be without
+    /// the cache.
     fn lease(&self, more_bytes: u64, user: User) -> bool {
+        self.lease_beside_cache(more_bytes, user)
+            || (self.give_cache_up() && self.lease_beside_cache(more_bytes, user))
+    }
+
+    fn give_cache_up(&self) -> bool {
+        let Some(cache) = self.cache.get().filter(|cache| cache.bytes_held() > 0) else {
+            return false;
+        };
+        cache.clear();
+        self.change(Kind::Cache, |_| 0);
+        true
+    }
+
+    fn lease_beside_cache(&self, more_bytes: u64, user: User) -> bool {
         self.cover();
         let pool = &self.budget.pool;
         let kept = if user == User::Pushes { pool.expected_bytes() } else { 0 };

@@ -182,3 +182,32 @@ fn any_order_of_events_keeps_the_laws() {
         assert_eq!((budget.leased_bytes(), budget.accounted_bytes()), (0, 0));
     });
 }
+
+#[derive(Clone, Debug, Default)]
+struct Kept(Rc<Cell<usize>>);
+
+impl Cache for Kept {
+    fn bytes_held(&self) -> usize {
+        self.0.get()
+    }
+
+    fn clear(&self) {
+        self.0.set(0);
+    }
+}
+
+#[test]
+fn what_is_kept_for_speed_is_given_up_before_anything_is_refused() {
+    let budget = Budget::new(1000, 2);
+    let (first, second) = (budget.of_shard(ShardId(0)), budget.of_shard(ShardId(1)));
+    let kept = Kept::default();
+    first.keep_cache(kept.clone());
+    kept.0.set(300);
+    first.note_cache();
+    assert_eq!(first.used_bytes(Kind::Cache), 300);
+    assert!(second.admit(701).is_err(), "another shard's is left alone");
+    assert!(first.admit(700).is_ok() && kept.0.get() == 300, "there is room beside it");
+    assert!(first.admit(701).is_ok(), "there is room without it");
+    assert_eq!((first.used_bytes(Kind::Cache), kept.0.get()), (0, 0));
+    assert!(second.admit(701).is_ok() && second.admit(1001).is_err());
+}

@@ -98,6 +98,17 @@ pub trait File: 'static {
     fn close(self) -> impl Future<Output = io::Result<()>>;
 }
 
+/// One file that is open to be read, through the page cache. Whoever has it open goes on reading what it held, also when it is removed.
+#[expect(clippy::len_without_is_empty, reason = "a block's files are never empty and nobody asks")]
+pub trait ReadFile: 'static {
+    /// Reads up to `len` bytes at `offset`; shorter only at the end of the file.
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = io::Result<Vec<u8>>>;
+    /// Length in bytes.
+    fn len(&self) -> impl Future<Output = io::Result<u64>>;
+    /// Closes; without it the file is closed when dropped.
+    fn close(self) -> impl Future<Output = io::Result<()>>;
+}
+
 /// Offsets, lengths and addresses of writes are multiples of this (direct I/O).
 pub const DISK_ALIGN: usize = 4096;
 
@@ -136,7 +147,11 @@ pub enum Open {
 pub trait Disk {
     /// An open file.
     type File: File;
-    /// Opens a file.
+    /// A file that is open to be read.
+    type ReadFile: ReadFile;
+    /// Opens an existing file to be read through the page cache: what is read again and again and does not change.
+    fn open_to_read(&self, path: &str) -> impl Future<Output = io::Result<Self::ReadFile>>;
+    /// Opens a file for direct I/O.
     fn open(&self, path: &str, how: Open) -> impl Future<Output = io::Result<Self::File>>;
     /// Makes a directory and its parents, durable.
     fn create_dir_all(&self, path: &str) -> impl Future<Output = io::Result<()>>;

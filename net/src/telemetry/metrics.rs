@@ -80,6 +80,12 @@ pub static METRICS: &[Metric] = &[
         "When the process started, Unix time."),
     metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
         "Bytes accounted against the memory limit, by what holds them."),
+    metric!(Counter "pyrite_block_symbols_evicted_total" { "shard" }
+        "Symbol tables of blocks that were given up, for others or because memory ran short."),
+    metric!(Counter "pyrite_block_symbols_hits_total" { "shard" }
+        "Symbol tables of blocks that a read found in memory."),
+    metric!(Counter "pyrite_block_symbols_misses_total" { "shard" }
+        "Symbol tables of blocks that a read had to load."),
     metric!(Gauge "pyrite_blocks" { "shard" }
         "Blocks of the shard that reads see."),
     metric!(Gauge "pyrite_blocks_bytes" { "shard" }

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use net::runtime::{AlignedBytes, Class, Conn, DISK_ALIGN, File, Listener, Open, Runtime};
+use net::runtime::{
+    AlignedBytes, Class, Conn, DISK_ALIGN, File, Listener, Open, ReadFile, Runtime,
+};
 
 /// Runs the whole suite on one shard. `directory` is a fresh name below the runtime's data directory, `listen_on` an address
 /// with port 0. A broken law panics with its words.
@@ -20,6 +22,7 @@ pub(crate) async fn check<R: Runtime>(rt: R, directory: &str, listen_on: SocketA
     what_was_written_and_synced_reads_back(&rt, directory).await;
     what_was_written_durably_reads_back(&rt, directory).await;
     reads_stop_at_the_end_of_the_file(&rt, directory).await;
+    a_file_that_is_open_to_be_read_tells_what_was_written(&rt, directory).await;
     appends_survive_reopening(&rt, directory).await;
     a_truncated_file_keeps_its_front(&rt, directory).await;
     a_new_file_must_not_exist_an_existing_one_must(&rt, directory).await;
@@ -162,6 +165,33 @@ async fn reads_stop_at_the_end_of_the_file<R: Runtime>(rt: &R, directory: &str) 
     let read = file.read_at(10 * DISK_ALIGN as u64, DISK_ALIGN).await.expect("read beyond");
     assert_eq!(read.len(), 0, "nothing beyond the end");
     file.close().await.expect("closed");
+}
+
+/// What direct I/O wrote is what buffered reads see, also of a file that was read before it was written anew and of one that is gone.
+async fn a_file_that_is_open_to_be_read_tells_what_was_written<R: Runtime>(
+    rt: &R,
+    directory: &str,
+) {
+    let path = format!("{directory}/read");
+    let missing = rt.open_to_read(&path).await.err().expect("there is none yet");
+    assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+    let file = rt.open(&path, Open::New).await.expect("a new file");
+    file.write_at(block(3, 600), 0).await.expect("written");
+    file.truncate(2_300_001).await.expect("cut");
+    let reader = rt.open_to_read(&path).await.expect("it is there");
+    assert_eq!(reader.len().await.expect("a length"), 2_300_001);
+    let read = reader.read_at(0, 10_000_000).await.expect("read past the end");
+    assert!(read == vec![3; 2_300_001], "as much as there is, in several transfers");
+    assert_eq!(reader.read_at(2_299_999, 5).await.expect("read at the end"), [3, 3]);
+    assert!(reader.read_at(2_300_001, 5).await.expect("read beyond").is_empty());
+    file.write_at(block(4, 1), 0).await.expect("written");
+    file.datasync().await.expect("synced");
+    let read = reader.read_at(DISK_ALIGN as u64 - 2, 4).await.expect("read");
+    assert_eq!(read, [4, 4, 3, 3]);
+    file.close().await.expect("closed");
+    rt.remove_file(&path).await.expect("removed");
+    assert_eq!(reader.read_at(1, 2).await.expect("an open file stays"), [4, 4]);
+    reader.close().await.expect("closed");
 }
 
 async fn appends_survive_reopening<R: Runtime>(rt: &R, directory: &str) {

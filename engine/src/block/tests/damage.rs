@@ -24,7 +24,7 @@ fn damaged(files: &Files, round: u64) -> (Files, Vec<(String, u64)>) {
     let is_hit = |name: &str| round.is_multiple_of(2) || name.ends_with(".parquet");
     let hit = files.iter().filter(|(name, _)| is_hit(name));
     let total: usize = hit.map(|(_, bytes)| bytes.len()).sum();
-    let (mut places, mut bits) = (Vec::new(), std::collections::BTreeSet::new());
+    let (mut places, mut bits) = (Vec::new(), BTreeSet::new());
     while places.len() < FLIPS {
         let bit = numbers.below(total * 8);
         if !bits.insert(bit) {

@@ -1,21 +1,27 @@
 //! One block's part of a read: the same sinks see its series and rows as see those of heads.
 //!
 //! ```text
-//! postings ─► series of each partition ─► profiles: time (total, place of samples) ─► samples, and the partition's symbols
+//! postings ─► series in range ─► texts alone: no more is read
+//!                             ├► totals: profiles' time and total, of all partitions in one pass
+//!                             └► samples: profiles ─► symbols of partitions with rows in range (cached) ─► their samples
 //! ```
 //! A column is read only where the sink needs it, a page only where it holds rows of wanted series, and samples only of rows in range.
+//! A page that holds rows of several partitions is read and decoded once.
 
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Filter, Needs, Presence, Sink};
+use super::{Filter, Needs, Presence, SeriesFacts, SeriesLabels, Sink, Texts};
 use crate::block::{
-    BlockError, BlockReader, ByteRange, PartitionIndex, ReadPort, Rows, Table, TableStream,
-    load_symbols, profiles, samples,
+    BlockError, BlockReader, ByteRange, PartitionIndex, ReadPort, Rows, SymbolCache, SymbolLoader,
+    Table, TableStream, ValueIndex, profiles, samples,
 };
 use crate::hash::HashSecret;
-use crate::head::{Row, Series, SeriesId};
+use crate::head::{Row, SeriesId};
 use crate::machine::{Event, Machine};
 use crate::pace::Pace;
 use crate::profile::Step;
@@ -48,11 +54,12 @@ impl BlockVisit {
         filter: Filter,
         sink: Box<dyn Sink>,
         secret: &HashSecret,
+        cache: &SymbolCache,
     ) -> Self {
-        let (reader, secret) = (Arc::clone(&block), secret.clone());
+        let (reader, secret, cache) = (Arc::clone(&block), secret.clone(), cache.clone());
         let machine = Machine::new(move |port| async move {
             let pace = Pace::new();
-            let mut pass = Pass { reader, filter, sink, secret, port, pace };
+            let mut pass = Pass { reader, filter, sink, secret, cache, port, pace };
             let result = pass.run().await;
             (pass.filter, pass.sink, result)
         });
@@ -75,7 +82,7 @@ impl BlockVisit {
         self.machine.answer(bytes);
     }
 
-    /// Heap bytes of the visit and of what the sink has gathered.
+    /// Heap bytes of the visit and of what the sink has gathered, but for symbols that the cache has.
     pub(super) fn bytes_held(&self) -> usize {
         self.machine.bytes_held()
     }
@@ -86,6 +93,7 @@ struct Pass {
     filter: Filter,
     sink: Box<dyn Sink>,
     secret: HashSecret,
+    cache: SymbolCache,
     port: ReadPort,
     pace: Pace,
 }
@@ -98,158 +106,295 @@ struct Found {
     samples: Rows,
 }
 
+/// A partition with rows in range.
+struct FoundIn<'a> {
+    partition: &'a PartitionIndex,
+    symbols: Option<Rc<Symbols>>,
+    /// Places in the list of found rows.
+    rows: Range<usize>,
+}
+
 impl Pass {
     async fn run(&mut self) -> Result<(), BlockError> {
-        let reader = Arc::clone(&self.reader);
-        let mut matching = vec![true; reader.index().series.len()];
+        let presences = self.presences().await;
+        if presences.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        match self.sink.needs() {
+            Needs::Totals => self.totals(&presences).await,
+            Needs::Samples => self.samples(&presences).await,
+        }
+    }
+
+    /// By series: whether it matches, and may have rows in range. One test for each value of a matcher's label, not for each series.
+    async fn presences(&self) -> Vec<Option<Presence>> {
+        let index = self.reader.index();
+        let mut presences = Vec::with_capacity(index.series.len());
+        for series in &index.series {
+            presences.push(self.filter.presence_of(series.time_ns_min, series.time_ns_max));
+            self.pace.spend(1).await;
+        }
         for matcher in self.filter.matchers.matchers() {
-            for (all, one) in matching.iter_mut().zip(reader.matching(matcher)) {
-                *all &= one;
+            let mut matching = vec![matcher.matches(None); presences.len()];
+            let label = index.labels.binary_search_by(|l| l.name.as_str().cmp(matcher.name()));
+            for value in label.map_or(&[][..], |at| &index.labels[at].values) {
+                let holds = matcher.matches(Some(&value.value));
+                for series in &value.series {
+                    matching[*series as usize] = holds;
+                }
+                self.pace.spend(matcher.cost() + value.series.len() / 8).await;
             }
+            for (presence, matches) in presences.iter_mut().zip(matching) {
+                if !matches {
+                    *presence = None;
+                }
+            }
+            self.pace.spend(presences.len() / 8).await;
+        }
+        presences
+    }
+
+    /// Shows the sink a series of those that the index counts from `first` on; says whether its rows are wanted.
+    async fn show(&mut self, at: usize, first: u64, presence: Presence) -> bool {
+        let series = self.reader.series(at);
+        let shown = SeriesFacts {
+            labels: SeriesLabels::Stored(self.reader.index(), series),
+            time_ns_min: series.time_ns_min,
+            time_ns_max: series.time_ns_max,
+        };
+        self.pace.spend(4 + self.sink.series_cost()).await;
+        self.sink.series(SeriesId((at as u64 - first) as u32), &shown, presence)
+    }
+
+    /// What needs no stacks: all partitions are one.
+    async fn totals(&mut self, presences: &[Option<Presence>]) -> Result<(), BlockError> {
+        let left_open = match self.sink.texts() {
+            Some(asked) => Some(self.texts(&asked, presences).await),
+            None => None,
+        };
+        let mut wanted = Vec::new();
+        for (at, presence) in presences.iter().enumerate() {
+            let is_open = left_open.as_ref().is_none_or(|open| open.contains(&(at as u32)));
+            let Some(presence) = presence.filter(|_| is_open) else { continue };
+            if self.show(at, 0, presence).await {
+                wanted.push(at);
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let reader = Arc::clone(&self.reader);
+        let nothing = Symbols::new(self.secret.clone());
+        self.note_bytes_held(0);
+        while self.sink.begin_rows(&nothing) == Step::More {
             self.pace.turn().await;
         }
-        for partition in &reader.index().partitions {
-            let wanted = self.series(partition, &matching).await;
-            if !wanted.is_empty() {
-                self.rows(partition, &wanted).await?;
+        let rows: Vec<Rows> = wanted.iter().map(|at| reader.series(*at).profiles).collect();
+        let columns = [profiles::TIME, profiles::TOTAL];
+        let mut stream = TableStream::new(&reader, Table::Profiles, &columns, &rows);
+        for (at, rows) in wanted.into_iter().zip(rows) {
+            let mut start = rows.start;
+            while start < rows.end && !self.sink.has_enough() {
+                let part = Rows { start, end: rows.end.min(start + PROFILES_MAX) };
+                stream.ensure(part, &self.port, &self.pace).await?;
+                let (times, totals) = (stream.numbers(0, part), stream.numbers(1, part));
+                let within = self.within(times, part)?;
+                let (times, totals) = (&times[within.clone()], &totals[within]);
+                self.sink.totals(&nothing, SeriesId(at as u32), times, totals);
+                self.note_bytes_held(stream.bytes_held());
+                self.pace.spend(8 + part.len() as usize / 4).await;
+                start = part.end;
             }
         }
+        self.end_rows(&nothing, 0).await;
         Ok(())
     }
 
-    /// Shows the sink the series of a partition; gives those whose rows are wanted, numbered within it.
-    async fn series(&mut self, partition: &PartitionIndex, matching: &[bool]) -> Vec<SeriesId> {
-        let index = self.reader.index();
-        let mut wanted = Vec::new();
-        let of_partition = partition.series.start as usize..partition.series.end as usize;
-        for (at, matches) in of_partition.clone().zip(&matching[of_partition]) {
-            let series = self.reader.series(at);
-            let within = self.filter.from_ns..=self.filter.until_ns;
-            if !matches
-                || series.time_ns_max < self.filter.from_ns
-                || series.time_ns_min > self.filter.until_ns
-            {
-                continue;
-            }
-            let sure = within.contains(&series.time_ns_min) || within.contains(&series.time_ns_max);
-            let shown = Series {
-                labels: index.labels_of(series),
-                time_ns_min: series.time_ns_min,
-                time_ns_max: series.time_ns_max,
-                rows_count: series.profiles.len(),
-            };
-            let id = SeriesId((at as u64 - partition.series.start) as u32);
-            let presence = if sure { Presence::Sure } else { Presence::Unsure };
-            if self.sink.series(id, &shown, presence) {
-                wanted.push(id);
-            }
-            self.pace.spend(16 + self.sink.series_cost()).await;
-        }
-        wanted
-    }
-
-    async fn rows(
-        &mut self,
-        partition: &PartitionIndex,
-        wanted: &[SeriesId],
-    ) -> Result<(), BlockError> {
-        let needs = self.sink.needs();
-        let symbols = match needs {
-            Needs::Totals => Symbols::new(self.secret.clone()),
-            Needs::Samples => {
-                load_symbols(&self.reader, partition, &self.secret, &self.port, &self.pace).await?
-            }
-        };
-        self.note_bytes_held(&symbols, 0);
-        while self.sink.begin_rows(&symbols) == Step::More {
-            self.pace.turn().await;
-        }
-        let series_of = |id: &SeriesId| {
-            self.reader.series((partition.series.start + u64::from(id.0)) as usize).profiles
-        };
-        let ranges: Vec<(SeriesId, Rows)> = wanted.iter().map(|id| (*id, series_of(id))).collect();
-        let rows: Vec<Rows> = ranges.iter().map(|(_, rows)| *rows).collect();
-        let columns: &[usize] = match needs {
-            Needs::Totals => &[profiles::TIME, profiles::TOTAL],
-            Needs::Samples => {
-                &[profiles::TIME, profiles::TOTAL, profiles::SAMPLES_START, profiles::SAMPLES_COUNT]
-            }
-        };
-        let mut stream = TableStream::new(&self.reader, Table::Profiles, columns, &rows);
-        let mut found = Vec::new();
-        'series: for (id, rows) in ranges {
-            let mut at = rows.start;
-            while at < rows.end {
-                let part = Rows { start: at, end: rows.end.min(at + PROFILES_MAX) };
-                stream.ensure(part, &self.port, &self.pace).await?;
-                self.find(partition, &stream, id, part, needs, &mut found)?;
-                if needs == Needs::Totals {
-                    for row in found.drain(..) {
-                        let row = Row::stored(row.series, row.time_ns, row.total, &[], &[], 0);
-                        self.sink.row(&symbols, &row);
-                    }
-                    if self.sink.has_enough() {
-                        break 'series;
+    /// Tells the sink those texts that a series surely in range has; gives the series that leave others open.
+    async fn texts(&mut self, asked: &Texts, presences: &[Option<Presence>]) -> BTreeSet<u32> {
+        let reader = Arc::clone(&self.reader);
+        let mut left_open = BTreeSet::new();
+        for label in &reader.index().labels {
+            match asked {
+                Texts::Names => {
+                    self.text(&label.name, &label.values, presences, &mut left_open).await;
+                }
+                Texts::ValuesOf(name) if *name == label.name => {
+                    for value in &label.values {
+                        let values = std::slice::from_ref(value);
+                        self.text(&value.value, values, presences, &mut left_open).await;
                     }
                 }
-                self.pace.spend(part.len() as usize).await;
-                at = part.end;
+                Texts::ValuesOf(_) => {}
             }
         }
-        self.samples(partition, &symbols, found).await?;
-        while self.sink.end_rows(&symbols) == Step::More {
-            self.note_bytes_held(&symbols, 0);
-            self.pace.turn().await;
+        left_open
+    }
+
+    /// Looks for a series that has one of these values.
+    async fn text(
+        &mut self,
+        text: &str,
+        values: &[ValueIndex],
+        presences: &[Option<Presence>],
+        left_open: &mut BTreeSet<u32>,
+    ) {
+        self.pace.spend(1).await;
+        if self.sink.has_text(text) {
+            return;
         }
-        self.note_bytes_held(&Symbols::new(self.secret.clone()), 0);
+        let mut unsure = Vec::new();
+        for value in values {
+            for (looked_at, series) in value.series.iter().enumerate() {
+                match presences[*series as usize] {
+                    Some(Presence::Sure) => {
+                        self.pace.spend(looked_at / 8).await;
+                        return self.sink.add_text(text);
+                    }
+                    Some(Presence::Unsure) => unsure.push(*series),
+                    None => {}
+                }
+            }
+            self.pace.spend(1 + value.series.len() / 8).await;
+        }
+        left_open.extend(unsure);
+    }
+
+    /// The rows in range of some rows of a series, which are in the order of time.
+    fn within(&self, times_ns: &[i64], rows: Rows) -> Result<Range<usize>, BlockError> {
+        if !times_ns.is_sorted() {
+            let (file, row) = (Table::Profiles.file_name(), rows.start);
+            return Err(BlockError::Row { file, row, what: "times of a series are out of order" });
+        }
+        let start = times_ns.partition_point(|time| *time < self.filter.from_ns);
+        let end = times_ns.partition_point(|time| *time <= self.filter.until_ns);
+        Ok(start..end.max(start))
+    }
+
+    async fn samples(&mut self, presences: &[Option<Presence>]) -> Result<(), BlockError> {
+        let reader = Arc::clone(&self.reader);
+        let (found, mut partitions) = self.find(&reader, presences).await?;
+        for of in &mut partitions {
+            of.symbols = self.cache.get(&reader, of.partition);
+        }
+        let missing = partitions.iter().filter(|of| of.symbols.is_none()).map(|of| of.partition);
+        let mut loader = SymbolLoader::new(&reader, &missing.collect::<Vec<_>>());
+        let wanted: Vec<Rows> = found.iter().map(|row| row.samples).collect();
+        let columns = [samples::STACKTRACE_ID, samples::VALUE];
+        let mut stream = TableStream::new(&reader, Table::Samples, &columns, &wanted);
+        drop(wanted);
+        let found_bytes = found.capacity() * size_of::<Found>();
+        for FoundIn { partition, symbols, rows } in partitions {
+            let mut bytes = found_bytes;
+            let symbols = if let Some(symbols) = symbols {
+                symbols
+            } else {
+                self.note_bytes_held(bytes + loader.bytes_held());
+                let loaded = loader.load(partition, &self.secret, &self.port, &self.pace);
+                let symbols = Rc::new(loaded.await?);
+                if !self.cache.put(&reader, partition, &symbols) {
+                    bytes += symbols.bytes_held();
+                }
+                symbols
+            };
+            let first = partition.series.start;
+            let of_partition = &presences[first as usize..partition.series.end as usize];
+            for (at, presence) in of_partition.iter().enumerate() {
+                if let Some(presence) = presence {
+                    self.show(first as usize + at, first, *presence).await;
+                }
+            }
+            self.note_bytes_held(bytes + loader.bytes_held());
+            while self.sink.begin_rows(&symbols) == Step::More {
+                self.pace.turn().await;
+            }
+            let bytes = bytes + loader.bytes_held();
+            self.rows(partition, &symbols, &found[rows], &mut stream, bytes).await?;
+            self.end_rows(&symbols, bytes + stream.bytes_held()).await;
+        }
         Ok(())
+    }
+
+    /// The rows of `profiles` in range, of all partitions.
+    async fn find<'a>(
+        &mut self,
+        reader: &'a BlockReader,
+        presences: &[Option<Presence>],
+    ) -> Result<(Vec<Found>, Vec<FoundIn<'a>>), BlockError> {
+        let wanted = presences.iter().enumerate().filter(|(_, presence)| presence.is_some());
+        let rows: Vec<Rows> = wanted.map(|(at, _)| reader.series(at).profiles).collect();
+        let columns =
+            [profiles::TIME, profiles::TOTAL, profiles::SAMPLES_START, profiles::SAMPLES_COUNT];
+        let mut stream = TableStream::new(reader, Table::Profiles, &columns, &rows);
+        let (mut found, mut partitions) = (Vec::new(), Vec::new());
+        for partition in &reader.index().partitions {
+            let first = found.len();
+            let mut last_sample = partition.tables[Table::Samples as usize].start;
+            for at in partition.series.start..partition.series.end {
+                if presences[at as usize].is_none() {
+                    continue;
+                }
+                let series = SeriesId((at - partition.series.start) as u32);
+                let rows = reader.series(at as usize).profiles;
+                let mut start = rows.start;
+                while start < rows.end {
+                    let part = Rows { start, end: rows.end.min(start + PROFILES_MAX) };
+                    stream.ensure(part, &self.port, &self.pace).await?;
+                    self.find_in(partition, &stream, series, part, &mut last_sample, &mut found)?;
+                    let held = stream.bytes_held() + found.capacity() * size_of::<Found>();
+                    self.note_bytes_held(held);
+                    self.pace.spend(8 + part.len() as usize / 4).await;
+                    start = part.end;
+                }
+            }
+            if first < found.len() {
+                let rows = first..found.len();
+                partitions.push(FoundIn { partition, symbols: None, rows });
+            }
+        }
+        Ok((found, partitions))
     }
 
     /// Adds the rows in range of some rows of a series.
-    fn find(
+    fn find_in(
         &self,
         partition: &PartitionIndex,
         stream: &TableStream,
         series: SeriesId,
         rows: Rows,
-        needs: Needs,
+        last_sample: &mut u64,
         found: &mut Vec<Found>,
     ) -> Result<(), BlockError> {
         let (times, totals) = (stream.numbers(0, rows), stream.numbers(1, rows));
+        let (starts, counts) = (stream.numbers(2, rows), stream.ids(3, rows));
         let of_partition = partition.tables[Table::Samples as usize];
-        for (at, (time_ns, total)) in times.iter().zip(totals).enumerate() {
-            if !(self.filter.from_ns..=self.filter.until_ns).contains(time_ns) {
-                continue;
-            }
-            let mut of_row = Rows::default();
-            if needs == Needs::Samples {
-                let start = stream.numbers(2, rows)[at].cast_unsigned();
-                let end = start.checked_add(stream.ids(3, rows)[at].into());
-                let last = found.last().map_or(of_partition.start, |last: &Found| last.samples.end);
-                let Some(end) = end.filter(|end| last <= start && *end <= of_partition.end) else {
-                    let (file, row) = (Table::Profiles.file_name(), rows.start + at as u64);
-                    let what = "samples of another profile";
-                    return Err(BlockError::Row { file, row, what });
-                };
-                of_row = Rows { start, end };
-            }
-            found.push(Found { series, time_ns: *time_ns, total: *total, samples: of_row });
+        for at in self.within(times, rows)? {
+            let start = starts[at].cast_unsigned();
+            let end = start.checked_add(counts[at].into());
+            let end = end.filter(|end| *last_sample <= start && *end <= of_partition.end);
+            let Some(end) = end else {
+                let (file, row) = (Table::Profiles.file_name(), rows.start + at as u64);
+                return Err(BlockError::Row { file, row, what: "samples of another profile" });
+            };
+            *last_sample = end;
+            let samples = Rows { start, end };
+            found.push(Found { series, time_ns: times[at], total: totals[at], samples });
         }
         Ok(())
     }
 
-    async fn samples(
+    /// Shows the sink the rows of a partition with their samples.
+    async fn rows(
         &mut self,
         partition: &PartitionIndex,
         symbols: &Symbols,
-        found: Vec<Found>,
+        found: &[Found],
+        stream: &mut TableStream,
+        bytes_held: usize,
     ) -> Result<(), BlockError> {
-        let wanted: Vec<Rows> = found.iter().map(|row| row.samples).collect();
-        let columns = [samples::STACKTRACE_ID, samples::VALUE];
-        let mut stream = TableStream::new(&self.reader, Table::Samples, &columns, &wanted);
         let stacks_of = partition.tables[Table::Stacktraces as usize];
         let stack_ids = stacks_of.start as u32..stacks_of.end as u32;
-        for row in &found {
+        for row in found {
             stream.ensure(row.samples, &self.port, &self.pace).await?;
             let (stacks, values) = (stream.ids(0, row.samples), stream.numbers(1, row.samples));
             if let Some(at) = stacks.iter().position(|stack| !stack_ids.contains(stack)) {
@@ -257,16 +402,24 @@ impl Pass {
                 return Err(BlockError::Row { file, row, what: "a stack of another partition" });
             }
             let (series, base) = (row.series, stack_ids.start);
-            let row = Row::stored(series, row.time_ns, row.total, stacks, values, base);
-            self.sink.row(symbols, &row);
-            let held = stream.bytes_held() + found.capacity() * size_of::<Found>();
-            self.note_bytes_held(symbols, held);
-            self.pace.spend(2 + stacks.len() / 8).await;
+            let shown = Row::stored(series, row.time_ns, row.total, stacks, values, base);
+            self.sink.row(symbols, &shown);
+            let samples_count = stacks.len();
+            self.note_bytes_held(bytes_held + stream.bytes_held());
+            self.pace.spend(2 + samples_count / 8).await;
         }
         Ok(())
     }
 
-    fn note_bytes_held(&self, symbols: &Symbols, more: usize) {
-        self.port.note_bytes_held(self.sink.bytes_held() + symbols.bytes_held() + more);
+    async fn end_rows(&mut self, symbols: &Symbols, bytes_held: usize) {
+        while self.sink.end_rows(symbols) == Step::More {
+            self.note_bytes_held(bytes_held);
+            self.pace.turn().await;
+        }
+        self.note_bytes_held(bytes_held);
+    }
+
+    fn note_bytes_held(&self, more: usize) {
+        self.port.note_bytes_held(self.sink.bytes_held() + more);
     }
 }

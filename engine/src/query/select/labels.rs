@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::rpc::select::SelectReply;
 
-use super::{Presence, Row, Series, SeriesId, Sink};
+use super::{Presence, Row, SeriesFacts, SeriesId, SeriesLabels, Sink, Texts};
 use crate::labels::LabelSet;
 use crate::profile::Step;
 use crate::symbols::Symbols;
@@ -62,38 +62,41 @@ impl Labels {
 
 impl Found {
     /// Adds a series; copies only what is new. Gives the heap bytes added.
-    fn add(&mut self, labels: &LabelSet) -> usize {
+    fn add(&mut self, labels: SeriesLabels<'_>) -> usize {
         let mut bytes = 0;
         match self {
             Self::Sets { names, sets, .. } => {
                 let named = |name: &str| {
                     names.is_empty() || names.binary_search_by(|n| n.as_str().cmp(name)).is_ok()
                 };
-                let kept = labels.iter().filter(|(name, _)| named(name));
-                let set: Vec<_> = kept.map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+                let mut set = Vec::new();
+                labels.for_each(|name, value| {
+                    if named(name) {
+                        set.push((name.to_owned(), value.to_owned()));
+                    }
+                });
                 let texts = set.iter().flat_map(|(n, v)| [n.len(), v.len()]);
                 let held = TEXT_BYTES + texts.map(|len| len + TEXT_BYTES).sum::<usize>();
                 bytes = if sets.insert(set) { held } else { 0 };
             }
             Self::Texts { values_of: None, texts, .. } => {
-                for (name, _) in labels.iter() {
-                    if !texts.contains(name) {
-                        texts.insert(name.to_owned());
-                        bytes += name.len() + TEXT_BYTES;
-                    }
-                }
+                labels.for_each(|name, _| bytes += add_text(texts, name));
             }
             Self::Texts { values_of: Some(name), texts, .. } => {
-                if let Some(value) = labels.get(name)
-                    && !texts.contains(value)
-                {
-                    texts.insert(value.to_owned());
-                    bytes += value.len() + TEXT_BYTES;
-                }
+                bytes += labels.get(name).map_or(0, |value| add_text(texts, value));
             }
         }
         bytes
     }
+}
+
+/// Adds a text that is new; gives the heap bytes added.
+fn add_text(texts: &mut BTreeSet<String>, text: &str) -> usize {
+    if texts.contains(text) {
+        return 0;
+    }
+    texts.insert(text.to_owned());
+    text.len() + TEXT_BYTES
 }
 
 /// Moves the least elements behind those that are there.
@@ -108,19 +111,38 @@ fn put_in_order<T: Ord>(from: &mut BTreeSet<T>, into: &mut Vec<T>) -> Step {
 }
 
 impl Sink for Labels {
-    fn series(&mut self, id: SeriesId, series: &Series, presence: Presence) -> bool {
+    fn series(&mut self, id: SeriesId, series: &SeriesFacts<'_>, presence: Presence) -> bool {
         match presence {
             Presence::Sure => {
-                self.bytes += self.found.add(&series.labels);
+                self.bytes += self.found.add(series.labels);
                 false
             }
-            Presence::Unsure => self.unsure.insert(id, series.labels.clone()).is_none(),
+            Presence::Unsure => self.unsure.insert(id, series.labels.to_set()).is_none(),
         }
+    }
+
+    fn texts(&self) -> Option<Texts> {
+        match &self.found {
+            Found::Sets { .. } => None,
+            Found::Texts { values_of: None, .. } => Some(Texts::Names),
+            Found::Texts { values_of: Some(name), .. } => Some(Texts::ValuesOf(name.clone())),
+        }
+    }
+
+    fn has_text(&self, text: &str) -> bool {
+        matches!(&self.found, Found::Texts { texts, .. } if texts.contains(text))
+    }
+
+    fn add_text(&mut self, text: &str) {
+        let Found::Texts { texts, .. } = &mut self.found else {
+            unreachable!("texts are told where they are asked for")
+        };
+        self.bytes += add_text(texts, text);
     }
 
     fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
         if let Some(labels) = self.unsure.remove(&row.series) {
-            self.bytes += self.found.add(&labels);
+            self.bytes += self.found.add(SeriesLabels::Set(&labels));
         }
         0
     }

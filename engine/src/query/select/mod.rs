@@ -24,10 +24,10 @@ use bytes::Bytes;
 use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::rpc::{Code, Failure};
 
-use crate::block::{BlockReader, ByteRange};
+use crate::block::{BlockReader, ByteRange, Index, SeriesIndex, SymbolCache};
 use crate::hash::HashSecret;
 use crate::head::{Cursor, Head, HeadId, Heads, Row, Series, SeriesId, View};
-use crate::labels::{Compilation, Matcher};
+use crate::labels::{Compilation, LabelSet, Matcher};
 use crate::profile::Step;
 use crate::symbols::Symbols;
 use crate::tenant::{PartitionKey, TenantId};
@@ -55,8 +55,10 @@ pub struct Select {
     filter: Filter,
     visit: Option<Visit>,
     secret: HashSecret,
-    /// Blocks left to read, behind the heads.
-    blocks: std::vec::IntoIter<Arc<BlockReader>>,
+    /// Blocks to read behind the heads, and how many of them are done.
+    blocks: Arc<[Arc<BlockReader>]>,
+    blocks_done: usize,
+    cache: SymbolCache,
     reading: Option<blocks::BlockVisit>,
     /// Lent to a block's visit while that runs.
     sink: Option<Box<dyn Sink>>,
@@ -98,10 +100,34 @@ struct Filter {
 /// What is made of the series and rows of heads. One head is visited at a time.
 trait Sink: std::fmt::Debug {
     /// A matching series of the head being visited; with a row in range for sure, or perhaps. Says whether its rows are wanted.
-    fn series(&mut self, id: SeriesId, series: &Series, presence: Presence) -> bool;
+    fn series(&mut self, id: SeriesId, series: &SeriesFacts<'_>, presence: Presence) -> bool;
+
+    /// Where texts of labels are all that is asked: which. A block then tells those that its index has, and shows only series that
+    /// leave others open.
+    fn texts(&self) -> Option<Texts> {
+        None
+    }
+
+    /// Whether a text of labels is known already.
+    fn has_text(&self, text: &str) -> bool {
+        let _ = text;
+        false
+    }
+
+    /// Takes a text of a series that is in range for sure.
+    fn add_text(&mut self, text: &str) {
+        let _ = text;
+    }
 
     /// A row of a wanted series; gives the number of values read of it.
     fn row(&mut self, symbols: &Symbols, row: &Row<'_>) -> usize;
+
+    /// Rows of a wanted series in the order of time, by their times and totals, where these are all that is needed.
+    fn totals(&mut self, symbols: &Symbols, series: SeriesId, times_ns: &[i64], totals: &[i64]) {
+        for (time_ns, total) in times_ns.iter().zip(totals) {
+            self.row(symbols, &Row::stored(series, *time_ns, *total, &[], &[], 0));
+        }
+    }
 
     /// Before the rows of a head that has wanted series: prepares for them.
     fn begin_rows(&mut self, symbols: &Symbols) -> Step {
@@ -151,6 +177,60 @@ enum Needs {
     Totals,
     /// Its samples too, and the symbols of their stacks.
     Samples,
+}
+
+/// Which texts of labels are asked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Texts {
+    Names,
+    ValuesOf(String),
+}
+
+/// A series of a head or of a block.
+#[derive(Debug)]
+struct SeriesFacts<'a> {
+    labels: SeriesLabels<'a>,
+    time_ns_min: i64,
+    time_ns_max: i64,
+}
+
+/// Labels of a series, where they lie.
+#[derive(Clone, Copy, Debug)]
+enum SeriesLabels<'a> {
+    Set(&'a LabelSet),
+    Stored(&'a Index, &'a SeriesIndex),
+}
+
+impl<'a> SeriesLabels<'a> {
+    fn get(&self, name: &str) -> Option<&'a str> {
+        match self {
+            Self::Set(labels) => labels.get(name),
+            Self::Stored(index, series) => {
+                let name = index.labels.binary_search_by(|label| label.name.as_str().cmp(name));
+                let name = name.ok()? as u32;
+                let at = series.labels.binary_search_by_key(&name, |label| label.name).ok()?;
+                Some(index.label(series.labels[at]).1)
+            }
+        }
+    }
+
+    /// Calls back with names and values, by ascending name.
+    fn for_each(&self, mut f: impl FnMut(&'a str, &'a str)) {
+        match self {
+            Self::Set(labels) => labels.iter().for_each(|(name, value)| f(name, value)),
+            Self::Stored(index, series) => series.labels.iter().for_each(|label| {
+                let (name, value) = index.label(*label);
+                f(name, value);
+            }),
+        }
+    }
+
+    fn to_set(self) -> LabelSet {
+        match self {
+            Self::Set(labels) => labels.clone(),
+            Self::Stored(index, series) => index.labels_of(series),
+        }
+    }
 }
 
 /// Whether a series has a row in range.
@@ -232,7 +312,9 @@ impl Select {
             },
             visit: None,
             secret: secret.clone(),
-            blocks: Vec::new().into_iter(),
+            blocks: Arc::default(),
+            blocks_done: 0,
+            cache: SymbolCache::default(),
             reading: None,
             sink: Some(sink),
         })
@@ -245,9 +327,10 @@ impl Select {
     }
 
     /// Reads these blocks too, behind the heads: those that were published when the view was taken. Blocks of other tenants or
-    /// times are left out.
-    pub fn read_blocks(&mut self, blocks: Vec<Arc<BlockReader>>) {
-        self.blocks = blocks.into_iter();
+    /// times are left out. Their symbol tables are looked for in `cache`, and left there.
+    pub fn read_blocks(&mut self, blocks: Arc<[Arc<BlockReader>]>, cache: &SymbolCache) {
+        (self.blocks, self.blocks_done) = (blocks, 0);
+        self.cache = cache.clone();
     }
 
     /// Reads some more of heads alone, well under a millisecond; the answer when nothing is left.
@@ -279,13 +362,17 @@ impl Select {
     fn advance_block(&mut self) -> Progress {
         let Some(reading) = &mut self.reading else {
             let (tenants, filter) = (&self.tenant_ids, &self.filter);
-            let next = self.blocks.find(|block| {
+            let is_asked = |block: &Arc<BlockReader>| {
                 tenants.contains(block.tenant()) && block.overlaps(filter.from_ns, filter.until_ns)
-            });
-            let Some(block) = next else { return self.settle() };
+            };
+            let next = self.blocks[self.blocks_done..].iter().position(is_asked);
+            let Some(next) = next else { return self.settle() };
+            self.blocks_done += next + 1;
+            let block = Arc::clone(&self.blocks[self.blocks_done - 1]);
             let sink = self.sink.take().expect("one block is visited at a time");
             let filter = std::mem::replace(&mut self.filter, Filter::nothing());
-            self.reading = Some(blocks::BlockVisit::new(block, filter, sink, &self.secret));
+            self.reading =
+                Some(blocks::BlockVisit::new(block, filter, sink, &self.secret, &self.cache));
             return Progress::More;
         };
         match reading.step() {
@@ -404,9 +491,14 @@ impl Visit {
                 *series_left -= until - self.wanted.len();
                 for at in self.wanted.len()..until {
                     let series = &head.series()[at];
-                    let wanted = filter
-                        .presence(series)
-                        .is_some_and(|presence| sink.series(SeriesId(at as u32), series, presence));
+                    let facts = SeriesFacts {
+                        labels: SeriesLabels::Set(&series.labels),
+                        time_ns_min: series.time_ns_min,
+                        time_ns_max: series.time_ns_max,
+                    };
+                    let presence = filter.presence(series);
+                    let id = SeriesId(at as u32);
+                    let wanted = presence.is_some_and(|presence| sink.series(id, &facts, presence));
                     self.any_wanted |= wanted;
                     self.wanted.push(wanted);
                 }
@@ -457,15 +549,21 @@ impl Filter {
 
     /// Whether a series may have rows in range; `None` when it has none, or does not match.
     fn presence(&self, series: &Series) -> Option<Presence> {
-        if series.rows_count == 0
-            || series.time_ns_max < self.from_ns
-            || series.time_ns_min > self.until_ns
-            || !self.matchers.matchers().iter().all(|m| m.matches(series.labels.get(m.name())))
-        {
+        if series.rows_count == 0 {
+            return None;
+        }
+        let presence = self.presence_of(series.time_ns_min, series.time_ns_max)?;
+        let matchers = self.matchers.matchers();
+        matchers.iter().all(|m| m.matches(series.labels.get(m.name()))).then_some(presence)
+    }
+
+    /// The same by the least and greatest time of its rows alone.
+    fn presence_of(&self, time_ns_min: i64, time_ns_max: i64) -> Option<Presence> {
+        if time_ns_max < self.from_ns || time_ns_min > self.until_ns {
             return None;
         }
         let within = self.from_ns..=self.until_ns;
-        let sure = within.contains(&series.time_ns_min) || within.contains(&series.time_ns_max);
+        let sure = within.contains(&time_ns_min) || within.contains(&time_ns_max);
         Some(if sure { Presence::Sure } else { Presence::Unsure })
     }
 }

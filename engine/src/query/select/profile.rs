@@ -3,7 +3,7 @@
 use proto::rpc::select::{ProfilePart, SelectReply};
 
 use super::call_site::CallSite;
-use super::{Needs, Presence, Row, Series, SeriesId, Sink};
+use super::{Needs, Presence, Row, SeriesFacts, SeriesId, Sink};
 use crate::profile::Step;
 use crate::symbols::{NodeId, PartExport, Symbols};
 
@@ -39,7 +39,7 @@ impl Profiles {
 }
 
 impl Sink for Profiles {
-    fn series(&mut self, _id: SeriesId, _series: &Series, _presence: Presence) -> bool {
+    fn series(&mut self, _id: SeriesId, _series: &SeriesFacts<'_>, _presence: Presence) -> bool {
         true
     }
 

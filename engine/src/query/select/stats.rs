@@ -2,7 +2,7 @@
 
 use proto::rpc::select::{SelectReply, StatsPart};
 
-use super::{Presence, Row, Series, SeriesId, Sink};
+use super::{Presence, Row, SeriesFacts, SeriesId, Sink};
 use crate::symbols::Symbols;
 
 /// Least and greatest time of all series; kept in nanoseconds, told in milliseconds.
@@ -12,7 +12,7 @@ pub(super) struct Stats {
 }
 
 impl Sink for Stats {
-    fn series(&mut self, _id: SeriesId, series: &Series, _presence: Presence) -> bool {
+    fn series(&mut self, _id: SeriesId, series: &SeriesFacts<'_>, _presence: Presence) -> bool {
         let (least, greatest) = self.times_ns.unwrap_or((i64::MAX, i64::MIN));
         self.times_ns = Some((least.min(series.time_ns_min), greatest.max(series.time_ns_max)));
         false

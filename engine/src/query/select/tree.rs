@@ -3,7 +3,7 @@
 use proto::rpc::select::SelectReply;
 
 use super::call_site::CallSite;
-use super::{Needs, Presence, Row, Series, SeriesId, Sink};
+use super::{Needs, Presence, Row, SeriesFacts, SeriesId, Sink};
 use crate::flamegraph::{NO_PARENT, Tree};
 use crate::hash::HashSecret;
 use crate::profile::Step;
@@ -125,7 +125,7 @@ fn address_name(symbols: &Symbols, location: LocationId) -> String {
 }
 
 impl Sink for FunctionTree {
-    fn series(&mut self, _id: SeriesId, _series: &Series, _presence: Presence) -> bool {
+    fn series(&mut self, _id: SeriesId, _series: &SeriesFacts<'_>, _presence: Presence) -> bool {
         true
     }
 

@@ -19,7 +19,9 @@ use futures_channel::oneshot;
 
 use super::Portable;
 use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
-use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File as RuntimeFile, Open, Space, directory};
+use crate::runtime::{
+    AlignedBytes, DISK_ALIGN, Disk, File as RuntimeFile, Open, ReadFile, Space, directory,
+};
 
 /// Operations that wait for the thread at most: a shard's log, its recovery and its readers ask for a few at a time.
 const QUEUE_OPERATIONS_MAX: usize = 64;
@@ -304,6 +306,43 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
+/// A file of the data directory that is open to be read, buffered.
+#[derive(Debug)]
+pub struct PortableReadFile(PortableFile);
+
+impl ReadFile for PortableReadFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.0.run(move |file, _| read_buffered(file, offset, len)).await
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        self.0.len().await
+    }
+
+    async fn close(self) -> io::Result<()> {
+        self.0.close().await
+    }
+}
+
+fn read_buffered(file: &File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    // Not `vec![0; len]`: a caller may ask for more than the file has.
+    let mut bytes = Vec::new();
+    while bytes.len() < len {
+        let done = bytes.len();
+        bytes.resize(done + (len - done).min(TRANSFER_BYTES_MAX), 0);
+        let read = match file.read_at(&mut bytes[done..], offset + done as u64) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Ok(0) => {
+                bytes.truncate(done);
+                break;
+            }
+            read => read?,
+        };
+        bytes.truncate(done + read);
+    }
+    Ok(bytes)
+}
+
 impl Portable {
     fn resolve(&self, path: &str) -> PathBuf {
         directory::resolve(&self.0.data_path, path)
@@ -320,6 +359,13 @@ impl Portable {
 
 impl Disk for Portable {
     type File = PortableFile;
+    type ReadFile = PortableReadFile;
+
+    async fn open_to_read(&self, path: &str) -> io::Result<PortableReadFile> {
+        let path = self.resolve(path);
+        let file = Arc::new(self.blocking(move || File::open(path)).await?);
+        Ok(PortableReadFile(PortableFile { file, runtime: self.clone() }))
+    }
 
     async fn open(&self, path: &str, how: Open) -> io::Result<PortableFile> {
         let path = self.resolve(path);

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-pub use disk::PortableFile;
+pub use disk::{PortableFile, PortableReadFile};
 pub use net::{PortableListener, PortableStream};
 
 use super::host::{self, HEARTBEAT, HostRuntime, Random, ShardHandle, ShardThread};

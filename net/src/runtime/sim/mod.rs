@@ -20,7 +20,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use self::core::{Completion, Core};
-use super::{AlignedBytes, Class, Clock, DISK_ALIGN, Disk, File, Net, Open, Rand, Space, Spawn};
+use super::{
+    AlignedBytes, Class, Clock, DISK_ALIGN, Disk, File, Net, Open, Rand, ReadFile, Space, Spawn,
+};
 
 pub use self::core::NodeId;
 pub use self::disk::DiskFaults;
@@ -374,8 +376,31 @@ impl File for SimFile {
     }
 }
 
+/// A simulated file that is open to be read.
+#[derive(Debug)]
+pub struct SimReadFile(SimFile);
+
+impl ReadFile for SimReadFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        self.0.read_at(offset, len).await
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        self.0.len().await
+    }
+
+    async fn close(self) -> io::Result<()> {
+        self.0.close().await
+    }
+}
+
 impl Disk for Sim {
     type File = SimFile;
+    type ReadFile = SimReadFile;
+
+    async fn open_to_read(&self, path: &str) -> io::Result<SimReadFile> {
+        Ok(SimReadFile(self.open(path, Open::Existing).await?))
+    }
 
     async fn open(&self, path: &str, how: Open) -> io::Result<SimFile> {
         let path = path.to_owned();

@@ -1,4 +1,4 @@
-//! Files by direct I/O. What changes directories goes to the executor's blocking thread: io_uring has no such operations here.
+//! Files by direct I/O, and buffered those that are only read. What changes directories goes to the executor's blocking thread: io_uring has no such operations here.
 
 use std::cell::OnceCell;
 use std::io;
@@ -6,12 +6,12 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use glommio::executor;
-use glommio::io::{DmaFile, OpenOptions};
+use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
 use super::Uring;
 use crate::runtime::directory;
 use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
-use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open, Space};
+use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open, ReadFile, Space};
 
 /// Makes glommio find out about polled I/O on a file that has something to read. The answer is kept per thread and device.
 pub(super) async fn settle_polled_io(data_path: &Path) -> io::Result<()> {
@@ -133,10 +133,7 @@ impl File for UringFile {
     }
 
     async fn len(&self) -> io::Result<u64> {
-        // glommio's `file_size` asks by the path it was opened with, which a rename makes wrong.
-        // SAFETY: the descriptor is open as long as `self` is.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.file.as_raw_fd()) };
-        Ok(std::fs::File::from(fd.try_clone_to_owned()?).metadata()?.len())
+        length(&self.file)
     }
 
     async fn close(self) -> io::Result<()> {
@@ -146,6 +143,41 @@ impl File for UringFile {
         }
         Ok(file.close().await?)
     }
+}
+
+/// A file of the data directory that is open to be read.
+#[derive(Debug)]
+pub struct UringReadFile(BufferedFile);
+
+impl ReadFile for UringReadFile {
+    async fn read_at(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        // Not `with_capacity(len)`: a caller may ask for more than the file has.
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let want = (len - bytes.len()).min(TRANSFER_BYTES_MAX);
+            let read = self.0.read_at(offset + bytes.len() as u64, want).await?;
+            if read.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&read);
+        }
+        Ok(bytes)
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        length(&self.0)
+    }
+
+    async fn close(self) -> io::Result<()> {
+        Ok(self.0.close().await?)
+    }
+}
+
+/// The length of an open file. glommio's `file_size` asks by the path it was opened with, which a rename makes wrong.
+fn length(file: &impl AsRawFd) -> io::Result<u64> {
+    // SAFETY: the descriptor is open as long as `file` is.
+    let fd = unsafe { BorrowedFd::borrow_raw(file.as_raw_fd()) };
+    Ok(std::fs::File::from(fd.try_clone_to_owned()?).metadata()?.len())
 }
 
 impl Uring {
@@ -164,6 +196,12 @@ impl Uring {
 
 impl Disk for Uring {
     type File = UringFile;
+    type ReadFile = UringReadFile;
+
+    async fn open_to_read(&self, path: &str) -> io::Result<UringReadFile> {
+        let path = self.resolve(path);
+        Ok(UringReadFile(OpenOptions::new().read(true).buffered_open(&path).await?))
+    }
 
     async fn open(&self, path: &str, how: Open) -> io::Result<UringFile> {
         let path = self.resolve(path);

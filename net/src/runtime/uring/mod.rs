@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use glommio::{Latency, Shares, TaskQueueHandle, executor};
 
-pub use disk::UringFile;
+pub use disk::{UringFile, UringReadFile};
 pub use net::UringListener;
 pub use stream::UringStream;
 pub use trial::{is_trial, try_out};

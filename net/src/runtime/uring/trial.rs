@@ -14,7 +14,7 @@ use super::Uring;
 use crate::runtime::cpu_plan::{Cpus, SHARDS_MAX, Seat};
 use crate::runtime::host::{HostRuntime as _, ShardHandle, ShardThread};
 use crate::runtime::watchdog::{Pulse, Watchdog};
-use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk as _, File as _, Open};
+use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk as _, File as _, Open, ReadFile as _};
 
 /// A trial that has not ended by then has failed. It takes some tens of milliseconds, most of them for the executor's memory.
 const TRIAL_MAX: Duration = Duration::from_secs(2);
@@ -76,6 +76,11 @@ async fn exercise(rt: Uring) -> io::Result<()> {
     let expected: Vec<u8> = [3, 4, 2].iter().flat_map(|byte| [*byte; DISK_ALIGN]).collect();
     if read != expected {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what was written reads otherwise"));
+    }
+    file.close().await?;
+    let file = rt.open_to_read(TRIAL_FILE).await?;
+    if file.read_at(0, 3 * DISK_ALIGN).await? != expected {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "buffered, it reads otherwise"));
     }
     file.close().await?;
     rt.remove_file(TRIAL_FILE).await
