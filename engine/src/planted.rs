@@ -30,7 +30,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoFdatasync,
         Self::AckBeforeSync,
         Self::SkipTornCheck,
@@ -40,6 +40,7 @@ impl Bug {
         Self::DoubleCountDuringCut,
         Self::LoseIntervalOnRecovery,
         Self::TruncateLogEarly,
+        Self::DeleteOnlyCopy,
     ];
 
     /// The name by which a test chooses it.

@@ -241,6 +241,7 @@ impl Client {
         let random = self.world.random();
         let service = one_of(random, &SERVICES);
         let pod = one_of(random, &PODS);
+        let time_ms = self.rt.unix_ms();
         let mut oracle = self.oracle.borrow_mut();
         let number = oracle.pushed.len();
         // Long names make records of several sectors and blocks, now and then of many.
@@ -258,7 +259,7 @@ impl Client {
                 [value(), value()],
             ),
         };
-        let profile = encode(&content, self.rt.unix_ms(), form);
+        let profile = encode(&content, time_ms, form);
         oracle.pushed.push(Pushed {
             place: (tenant.to_owned(), service.to_owned()),
             pod: pod.to_owned(),
@@ -266,7 +267,9 @@ impl Client {
             sound: form != Form::Cut,
             answer: Answer::None,
             run: self.run,
+            time_ms,
             stays: false,
+            outlived: false,
         });
         PushedSeries { labels: labels(service, pod), naming: None, profiles: vec![profile] }
     }

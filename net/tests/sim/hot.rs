@@ -14,7 +14,7 @@ use net::runtime::{Class, Clock, Spawn};
 use net::wal::Ack;
 use proto::rpc::{Reply, Request};
 
-use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, Node, RETENTION, Start};
 use super::oracle::{Answer, Oracle, Pushed};
 use super::profile::{Content, Form, encode, labels};
 
@@ -38,6 +38,7 @@ pub(crate) fn run() -> Result<String, String> {
         // Simulated profiles cost what their bytes cost at least.
         spread: SpreadOptions { loaded_share: 1e-6, quiet_share: 1e-7, ..SpreadOptions::default() },
         cuts: CUTS_WHEN_ASKED,
+        retention: RETENTION,
         log_bytes_max: LOG_BYTES,
         bug: None,
     };
@@ -59,7 +60,9 @@ pub(crate) fn run() -> Result<String, String> {
                     sound: true,
                     answer: Answer::None,
                     run: 1,
+                    time_ms: rt.unix_ms(),
                     stays: false,
+                    outlived: false,
                 });
                 let labels = labels(SERVICE, &format!("pod-{pod}"));
                 let series = vec![PushedSeries { labels, naming: None, profiles: vec![profile] }];

@@ -1,6 +1,6 @@
 //! The simulator's seeds: pushes that enter at the distributor's admission, clients that go away, limits that are met, services
 //! spread anew, heads cut by size, by age and because somebody asks, crashes at any moment and at the named steps of publishing,
-//! torn and lost writes, failing syncs, slow and full disks, clock jumps, restarts with another number of shards.
+//! torn and lost writes, failing syncs and renames, slow, low and full disks, clock jumps that outlive blocks, restarts with another number of shards.
 //!
 //! Checked after every start and while pushes, cuts and reads go on: acknowledged ⊆ readable, everything exactly once (a refused
 //! push 0 times, one in doubt or unanswered 0 or 1 times), what was recovered once or flushed stays, stacks and series equal an
@@ -178,6 +178,7 @@ fn add(sums: &mut Report, report: Report) {
     sums.segments += report.segments;
     sums.cuts += report.cuts;
     sums.cuts_failed += report.cuts_failed;
+    sums.blocks_removed += report.blocks_removed;
     sums.reads += report.reads;
     sums.crashes_while_publishing += report.crashes_while_publishing;
 }
@@ -185,10 +186,10 @@ fn add(sums: &mut Report, report: Report) {
 fn told(report: Report) -> String {
     let Report { runs, profiles, acknowledged, refused, in_doubt, unanswered, .. } = report;
     let Report { recovered_unasked, segments, sealed, starved, .. } = report;
-    let Report { cuts, cuts_failed, reads, crashes_while_publishing, .. } = report;
+    let Report { cuts, cuts_failed, blocks_removed, reads, crashes_while_publishing, .. } = report;
     format!(
         "{runs} runs, {profiles} profiles: {acknowledged} acknowledged, {refused} refused, {in_doubt} in doubt, \
          {unanswered} unanswered, {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end; \
-         {cuts} cuts, {cuts_failed} failed, {crashes_while_publishing} crashes at a step of publishing; {reads} reads while pushing"
+         {cuts} cuts, {cuts_failed} failed, {blocks_removed} blocks outlived, {crashes_while_publishing} crashes at a step of publishing; {reads} reads while pushing"
     )
 }

@@ -13,7 +13,7 @@ use engine::planted::Bug;
 use engine::route::ShardId;
 use engine::spread::SpreadOptions;
 use futures_channel::oneshot;
-use net::blocks::{self, PublishStep, ROOT};
+use net::blocks::{self, PublishStep, ROOT, RetentionSettings};
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
 use net::overrides::TenantLimits;
@@ -37,6 +37,14 @@ pub(crate) const NODE: NodeId = NodeId(0);
 /// Bytes of a log that is never full.
 pub(crate) const LOG_BYTES: u64 = 1 << 30;
 
+/// Ages are looked at again and again; full disks are met as they are.
+pub(crate) const RETENTION: RetentionSettings = RetentionSettings {
+    interval: Duration::from_millis(20),
+    free_gib_min: 1 << 20,
+    available_fraction_min: 0.0,
+    is_space_ignored: true,
+};
+
 /// Heads are cut when somebody asks, and else never.
 pub(crate) const CUTS_WHEN_ASKED: blocks::Settings =
     blocks::Settings { max_block_duration: Duration::MAX, head_bytes_max: usize::MAX };
@@ -51,6 +59,7 @@ pub(crate) struct Start {
     pub(crate) memory_limit_bytes: u64,
     pub(crate) spread: SpreadOptions,
     pub(crate) cuts: blocks::Settings,
+    pub(crate) retention: RetentionSettings,
     /// Of one shard.
     pub(crate) log_bytes_max: u64,
     pub(crate) bug: Option<Bug>,
@@ -103,11 +112,7 @@ impl Node {
                 spread: start.spread,
                 pressure: pressure.clone(),
                 cuts: start.cuts,
-                // Full disks are met as they are.
-                retention: blocks::RetentionSettings {
-                    is_space_ignored: true,
-                    ..blocks::RetentionSettings::default()
-                },
+                retention: start.retention,
                 readiness: readiness.clone(),
             };
             let mesh = Mesh::new(id, peers.clone());
@@ -261,12 +266,11 @@ impl Node {
         world.complete(&rt, listed).expect("a list ends")
     }
 
-    /// Cuts that ended well, of all shards.
-    pub(crate) fn cuts_count(&self) -> u64 {
+    /// What all shards count of their blocks under a name in `/metrics`.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
         let samples = |(_, shard): &(Sim, Rc<Shard<Sim>>)| shard.blocks().metrics().samples(0);
         let samples = self.shards.iter().flat_map(samples);
-        let cuts = samples.filter(|sample| sample.name == "pyrite_cuts_total");
-        cuts.map(|sample| sample.value as u64).sum()
+        samples.filter(|sample| sample.name == name).map(|sample| sample.value as u64).sum()
     }
 
     /// Whether some shard's cutter is at a step of publishing.

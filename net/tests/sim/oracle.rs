@@ -45,6 +45,16 @@ pub(crate) struct Pushed {
     pub(crate) run: u64,
     /// It was read in a later run than that, or a flush that was answered put it into a block: from then on it must stay.
     pub(crate) stays: bool,
+    /// Time of the profile, Unix milliseconds.
+    pub(crate) time_ms: i64,
+    /// It was older than the retention period, or nearly, once: from then on it may be there or not.
+    pub(crate) outlived: bool,
+}
+
+impl Pushed {
+    fn must_be_there(&self) -> bool {
+        (self.answer == Answer::Acknowledged || self.stays) && !self.outlived
+    }
 }
 
 /// Everything that was pushed.
@@ -61,32 +71,47 @@ impl Oracle {
         run: u64,
         read: &BTreeMap<Place, Columns>,
     ) -> Result<Vec<usize>, String> {
+        // Retention may take a block away between the reads of its columns.
+        let is_snapshot = !self.pushed.iter().any(|pushed| pushed.outlived);
         let nothing = Columns::default();
-        let mut present = Vec::new();
+        let mut present = [Vec::new(), Vec::new()];
         for number in 0..self.pushed.len() {
             let of_place = read.get(&self.pushed[number].place).unwrap_or(&nothing);
-            let times = [0, 1].map(|column| self.times(number, column, &of_place[column].stacks));
-            if times[0] != times[1] {
+            let mut times = [0; 2];
+            for column in 0..COLUMNS.len() {
+                times[column] = self.times(number, column, &of_place[column].stacks)?;
+                if self.check_times(number, times[column], self.pushed[number].must_be_there())? {
+                    present[column].push(number);
+                }
+            }
+            if is_snapshot && times[0] != times[1] {
                 return Err(format!("profile {number} is stored in part: columns {times:?} times"));
             }
-            let [times, _] = times;
-            let pushed = &self.pushed[number];
-            let must_be_there = pushed.answer == Answer::Acknowledged || pushed.stays;
-            if self.check_times(number, times?, must_be_there)? {
-                let pushed = &mut self.pushed[number];
-                pushed.stays |= pushed.run < run;
-                present.push(number);
-            }
+        }
+        for number in present.iter().flatten() {
+            let pushed = &mut self.pushed[*number];
+            pushed.stays |= pushed.run < run;
         }
         for (place, columns) in read {
             for (number, column) in columns.iter().enumerate() {
-                let expected = self.sums(place, number, &present);
+                let mut expected = self.sums(place, number, &present[number]);
+                if !is_snapshot {
+                    expected.pods.clone_from(&column.pods);
+                }
                 if *column != expected {
                     return Err(differs(place, number, column, &expected));
                 }
             }
         }
+        let [present, _] = present;
         Ok(present)
+    }
+
+    /// What is older than this, Unix milliseconds, may go.
+    pub(crate) fn outlive(&mut self, before_ms: i64) {
+        for pushed in &mut self.pushed {
+            pushed.outlived |= pushed.time_ms < before_ms;
+        }
     }
 
     /// From now on these stay.
@@ -98,9 +123,8 @@ impl Oracle {
 
     /// What a read of a place must see that begins now, whatever else happens to it.
     pub(crate) fn before_read(&self, place: &Place) -> Vec<usize> {
-        let must = |pushed: &Pushed| pushed.answer == Answer::Acknowledged || pushed.stays;
         let pushed = self.pushed.iter().enumerate();
-        let must = pushed.filter(|(_, pushed)| pushed.place == *place && must(pushed));
+        let must = pushed.filter(|(_, pushed)| pushed.place == *place && pushed.must_be_there());
         must.map(|(number, _)| number).collect()
     }
 
@@ -115,7 +139,8 @@ impl Oracle {
         let mut present = Vec::new();
         for number in (0..self.pushed.len()).filter(|number| self.pushed[*number].place == *place) {
             let times = self.times(number, column, &stacks)?;
-            if self.check_times(number, times, before.binary_search(&number).is_ok())? {
+            let must = before.binary_search(&number).is_ok() && !self.pushed[number].outlived;
+            if self.check_times(number, times, must)? {
                 present.push(number);
             }
         }

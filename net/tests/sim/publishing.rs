@@ -14,7 +14,7 @@ use net::runtime::sim::World;
 use net::wal::Ack;
 
 use super::clients::{TENANTS, places};
-use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, RETENTION, Start};
 use super::oracle::{Answer, Oracle, Pushed};
 use super::profile::{Content, Form, encode, labels};
 
@@ -89,6 +89,7 @@ fn start(world: &World, shards: u16) -> Result<Node, String> {
         memory_limit_bytes: 1 << 40,
         spread: SpreadOptions::default(),
         cuts: CUTS_WHEN_ASKED,
+        retention: RETENTION,
         log_bytes_max: LOG_BYTES,
         bug: None,
     };
@@ -135,7 +136,9 @@ fn push_everywhere(node: &Node, world: &World, oracle: &RefCell<Oracle>) -> Resu
             sound: true,
             answer: Answer::Acknowledged,
             run: 1,
+            time_ms: rt.unix_ms(),
             stays: false,
+            outlived: false,
         });
     }
     Ok(())

@@ -8,16 +8,21 @@ use std::time::Duration;
 use engine::limits::Limits;
 use engine::planted::Bug;
 use engine::spread::SpreadOptions;
-use net::blocks::{self, PublishStep};
+use net::blocks::{self, PublishStep, RetentionSettings};
+use net::runtime::Clock;
 use net::runtime::sim::{DiskFaults, World};
 use net::wal::{Ack, SEGMENT_BYTES_MIN};
 
 use super::clients::{Clients, TENANTS};
-use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, Start};
+use super::node::{CUTS_WHEN_ASKED, LOG_BYTES, NODE, Node, RETENTION, Start};
 use super::oracle::{Answer, Oracle};
 
 /// How long a step of publishing is waited for.
 const PATIENCE_OF_CRASH: Duration = Duration::from_millis(100);
+/// Blocks are kept so long in the lives of some nodes; a clock that jumps makes some of them that old.
+const RETENTION_PERIOD: Duration = Duration::from_hours(1);
+/// No run is so long.
+const RUN_MAX: Duration = Duration::from_mins(30);
 /// Memory of a node that has enough.
 const MEMORY_BYTES: u64 = 1 << 40;
 /// Virtual time a recovery or a last push may take. Slow disks included; a node that needs longer hangs.
@@ -40,6 +45,8 @@ pub(crate) struct Report {
     pub(crate) segments: u64,
     pub(crate) cuts: u64,
     pub(crate) cuts_failed: u64,
+    /// By retention.
+    pub(crate) blocks_removed: u64,
     /// Reads while pushes went on, each held against the oracle.
     pub(crate) reads: u64,
     /// Crashes at a step of publishing that was waited for.
@@ -63,6 +70,8 @@ struct Scenario {
     bug: Option<Bug>,
     ack: Ack,
     chunk_bytes_max: usize,
+    /// 0 keeps everything.
+    retention_period: Duration,
     report: Report,
 }
 
@@ -73,8 +82,11 @@ pub(crate) fn run(seed: u64, bug: Option<Bug>) -> (Report, Result<(), String>) {
     let ack = if world.random().chance(100) { Ack::Memory } else { Ack::Fsync };
     let chunk_bytes_max = world.random().between(200, 4000) as usize;
     let oracle = Rc::default();
+    let keeps_all = world.random().chance(700);
+    let retention_period = if keeps_all { Duration::ZERO } else { RETENTION_PERIOD };
+    let report = Report::default();
     let mut scenario =
-        Scenario { world, oracle, bug, ack, chunk_bytes_max, report: Report::default() };
+        Scenario { world, oracle, bug, ack, chunk_bytes_max, retention_period, report };
     let outcome = scenario.run();
     let report = scenario.reported();
     // Clients are tasks that hold the world that holds the tasks: 17 MB a seed that nobody would free.
@@ -115,9 +127,11 @@ impl Scenario {
                 Err(error) => return Err(error),
             }
             world.set_disk_faults(NODE, faults);
-            if random.chance(300) {
+            if random.chance(if self.retention_period.is_zero() { 300 } else { 700 }) {
                 let hours = Duration::from_hours(2).as_millis() as u64;
-                world.jump_clock(NODE, random.below(2 * hours) as i64 - hours as i64);
+                let by_ms = random.below(2 * hours) as i64 - hours as i64;
+                self.outlive(by_ms);
+                world.jump_clock(NODE, by_ms);
             }
             world.run_for(Duration::from_micros(random.below(300_000)));
             if faults.capacity_bytes.is_some() && random.chance(700) {
@@ -142,7 +156,7 @@ impl Scenario {
     /// A healthy node: everything is there, and it takes and keeps a push; in heads, in blocks, and after one more start.
     fn last_run(&mut self) -> Result<(), String> {
         self.world.set_disk_faults(NODE, DiskFaults::default());
-        let node = self.start(no_rate_limit(), MEMORY_BYTES, self.draw_cuts());
+        let node = self.start(self.limits(), MEMORY_BYTES, self.draw_cuts());
         let clients = self.clients(&node);
         self.recovery(&node)?;
         self.check(&node, &clients)?;
@@ -180,11 +194,38 @@ impl Scenario {
         Clients::start(&self.world, &self.oracle, self.report.runs, node)
     }
 
+    /// Tells the oracle what may go before this run ends, if the clock jumps.
+    fn outlive(&self, by_ms: i64) {
+        if !self.retention_period.is_zero() {
+            let now_ms = self.world.shard(NODE, 0).unix_ms() + by_ms;
+            let kept_ms = self.retention_period.saturating_sub(RUN_MAX).as_millis() as i64;
+            self.oracle.borrow_mut().outlive(now_ms - kept_ms);
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let compactor_blocks_retention_period_ms = self.retention_period.as_millis() as i64;
+        Limits { compactor_blocks_retention_period_ms, ..no_rate_limit() }
+    }
+
+    /// Some runs refuse pushes before the disk is full.
+    fn draw_retention(&self) -> RetentionSettings {
+        let random = self.world.random();
+        let available_fraction_min = random.between(1, 50) as f64 / 100.0;
+        RetentionSettings {
+            available_fraction_min,
+            is_space_ignored: random.chance(500),
+            ..RETENTION
+        }
+    }
+
     fn start(&mut self, limits: Limits, memory_limit_bytes: u64, cuts: blocks::Settings) -> Node {
         self.report.runs += 1;
+        self.outlive(0);
         let shards = self.world.random().between(1, 4) as u16;
         let Self { ack, chunk_bytes_max, bug, .. } = *self;
         let spread = SpreadOptions::default();
+        let retention = self.draw_retention();
         let log_bytes_max = if self.world.random().chance(500) {
             SEGMENT_BYTES_MIN * self.world.random().between(4, 8)
         } else {
@@ -200,6 +241,7 @@ impl Scenario {
                 memory_limit_bytes,
                 spread,
                 cuts,
+                retention,
                 log_bytes_max,
                 bug,
             },
@@ -209,7 +251,7 @@ impl Scenario {
     /// Limits that some pushes meet, and memory that some fill.
     fn draw_limits(&self) -> (Limits, u64) {
         let random = self.world.random();
-        let mut limits = no_rate_limit();
+        let mut limits = self.limits();
         if random.chance(200) {
             limits.max_profile_size_bytes = random.between(1_000, 10_000) as usize;
         }
@@ -334,9 +376,10 @@ impl Scenario {
 
     fn count(&mut self, node: &Node, clients: &Clients) {
         self.report.reads += clients.reads.get();
-        self.report.cuts += node.cuts_count();
+        self.report.cuts += node.counted("pyrite_cuts_total");
+        self.report.cuts_failed += node.counted("pyrite_cut_failures_total");
+        self.report.blocks_removed += node.counted("pyrite_retention_blocks_removed_total");
         for (_, shard) in &node.shards {
-            self.report.cuts_failed += shard.blocks().metrics().failed.get();
             let metrics = shard.log().metrics();
             self.report.sealed += u64::from(metrics.sealed.get());
             self.report.starved += u64::from(metrics.starved.get());
