@@ -16,6 +16,7 @@ use bench::population::{self, CPU, merge, points, selection, tree};
 use bytes::Bytes;
 use engine::block::{BlockEncoder, BlockReader, EncodeStep, INDEX_FILE, META_FILE, SymbolCache};
 use engine::head::Heads;
+use engine::pace::STRETCH_UNITS_MAX;
 use engine::query::{Progress, Select};
 use engine::tenant::TenantId;
 use proto::rpc::select::{PointsPart, SelectReply, SelectRequest, TreePart};
@@ -72,7 +73,7 @@ fn a_block_of_the_corpus_answers_what_its_heads_answered() {
     }
     if corpus::is_whole(&corpus) {
         // Symbols of few profiles: an hour of the population is far below.
-        assert!(bytes <= 7000 * profiles, "{} B a profile", bytes / profiles);
+        assert!(bytes <= 5000 * profiles, "{} B a profile", bytes / profiles);
     }
 }
 
@@ -155,7 +156,12 @@ fn encode(mut encoder: BlockEncoder) -> (Files, Duration) {
             EncodeStep::More => {}
             EncodeStep::Write { file, bytes } => files.entry(file).or_default().extend(bytes),
             EncodeStep::Finished(_) => {
-                println!("longest step {longest:.1?}, held {} KiB at most", most_held >> 10);
+                let units = encoder.longest_stretch();
+                println!(
+                    "longest step {longest:.1?} and {units} units, held {} KiB at most",
+                    most_held >> 10
+                );
+                assert!(units <= STRETCH_UNITS_MAX, "a step of {units} units");
                 return (files, cpu_clock::now().saturating_sub(start));
             }
         }

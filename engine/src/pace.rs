@@ -13,10 +13,17 @@ use std::task::{Context, Poll, Waker};
 /// Work between two turns. A unit is one look-up or one node, 20–100 ns, so a stretch is well below a millisecond.
 const UNITS_PER_TURN: usize = 8192;
 
+/// Work that may be done between two turns: what is spent at once is at most another stretch.
+pub const STRETCH_UNITS_MAX: usize = 2 * UNITS_PER_TURN;
+
+/// Numbers that are written or made in the time of a unit.
+const NUMBERS_PER_UNIT: usize = 64;
+
 /// Counts work and pauses when a stretch is used up.
 #[derive(Debug, Default)]
 pub struct Pace {
     used: Cell<usize>,
+    longest: Cell<usize>,
 }
 
 impl Pace {
@@ -28,15 +35,20 @@ impl Pace {
     /// Accounts for work just done, or about to be done.
     pub async fn spend(&self, units: usize) {
         let used = self.used.get() + units;
-        if used < UNITS_PER_TURN {
-            self.used.set(used);
-            return;
+        self.used.set(used);
+        if used >= UNITS_PER_TURN {
+            self.turn().await;
         }
-        self.turn().await;
+    }
+
+    /// Units of the longest stretch between two turns so far.
+    pub fn longest_stretch(&self) -> usize {
+        self.longest.get().max(self.used.get())
     }
 
     /// Gives others a turn, whatever was used up: behind a step that is a stretch by itself.
     pub async fn turn(&self) {
+        self.longest.set(self.longest_stretch());
         self.used.set(0);
         let mut paused = false;
         poll_fn(|context| {
@@ -51,11 +63,32 @@ impl Pace {
     }
 }
 
-/// Sorts row numbers by merging, so that no stretch is longer than the pace allows.
-pub async fn sort(
-    rows: &mut Vec<u32>,
+/// A list of one value, made in stretches: memory that is touched first costs more than what is done with it.
+pub async fn filled(value: u32, count: usize, pace: &Pace) -> Vec<u32> {
+    list(std::iter::repeat_n(value, count), pace).await
+}
+
+/// The numbers from 0 on, made in stretches.
+pub async fn numbers(count: usize, pace: &Pace) -> Vec<u32> {
+    list(0..count as u32, pace).await
+}
+
+async fn list(mut values: impl ExactSizeIterator<Item = u32>, pace: &Pace) -> Vec<u32> {
+    let count = values.len();
+    let mut list = Vec::with_capacity(count);
+    while list.len() < count {
+        let before = list.len();
+        list.extend(values.by_ref().take(UNITS_PER_TURN * NUMBERS_PER_UNIT / 8));
+        pace.spend((list.len() - before) / NUMBERS_PER_UNIT).await;
+    }
+    list
+}
+
+/// Sorts rows by merging, so that no stretch is longer than the pace allows.
+pub async fn sort<T: Copy>(
+    rows: &mut Vec<T>,
     pace: &Pace,
-    mut less: impl FnMut(u32, u32) -> std::cmp::Ordering,
+    mut less: impl FnMut(T, T) -> std::cmp::Ordering,
 ) {
     /// Rows sorted in one go; each costs about eight comparisons.
     const RUN: usize = 256;

@@ -3,7 +3,7 @@
 //! Bytes that come here have the checksum that they had when they were written; still nothing in them is trusted: every length is
 //! held against what is left, and nothing is allocated by a number that was not.
 
-use super::schema::{Coding, Column, Kind};
+use super::schema::{Column, Kind};
 use super::{PAGE_ROWS_LIMIT, PAGE_VALUES_BYTES_LIMIT, PageIndex};
 
 /// In columns of ids: no value. Ids are smaller.
@@ -11,6 +11,7 @@ pub(crate) const NULL: u32 = u32::MAX;
 
 const PLAIN: u8 = 0;
 const DELTA_BINARY_PACKED: u8 = 5;
+const DELTA_BYTE_ARRAY: u8 = 7;
 const RLE_DICTIONARY: u8 = 8;
 
 /// Zeros behind a page's values, so that numbers are read eight or sixteen bytes at a time.
@@ -195,28 +196,31 @@ impl PageDecoder {
             body = rest;
         }
         let before = into.len();
-        match (page.encoding, self.column.coding) {
-            (DELTA_BINARY_PACKED, Coding::Delta) => {
+        match page.encoding {
+            DELTA_BINARY_PACKED if self.column.kind != Kind::Text => {
                 // Padded: what is behind the body is zero up to the end of the buffer.
                 let start = page.values_bytes as usize - body.len();
                 let padded = &opened[start..];
                 match into {
                     Values::U32(values) => {
                         values.reserve(count);
-                        delta(padded, body.len(), count, |v| values.push(v as u32))?;
+                        delta(padded, body.len(), count, |v| values.push(v as u32))?
                     }
                     Values::I64(values) => {
                         values.reserve(count);
-                        delta(padded, body.len(), count, |v| values.push(v.cast_signed()))?;
+                        delta(padded, body.len(), count, |v| values.push(v.cast_signed()))?
                     }
-                }
+                };
             }
-            (PLAIN, Coding::Plain | Coding::Dictionary) => {
+            PLAIN => {
                 if plain(body, count, self.column.kind, texts, into)? != body.len() {
                     return Err("bytes are left behind the values");
                 }
             }
-            (RLE_DICTIONARY, Coding::Dictionary) => {
+            DELTA_BYTE_ARRAY if self.column.kind == Kind::Text => {
+                prefixes(body, count, texts, into)?;
+            }
+            RLE_DICTIONARY => {
                 let (width, indices) = body.split_first().ok_or("no bit width")?;
                 numbers.clear();
                 hybrid(indices, *width, count, numbers)?;
@@ -298,6 +302,34 @@ fn plain(
     }
 }
 
+/// Texts of which each has the length that it shares with the one before, and what is behind that.
+fn prefixes(body: &[u8], count: usize, texts: &mut Texts, into: &mut Values) -> Result<(), Bad> {
+    let Values::U32(into) = into else { unreachable!("texts are kept by number") };
+    let mut padded = body.to_vec();
+    padded.resize(body.len() + PADDING, 0);
+    let (mut shared, mut lengths) = (Vec::new(), Vec::new());
+    let used = delta(&padded, body.len(), count, |v| shared.push(v as usize))?;
+    let rest = &padded[used..];
+    let used = used + delta(rest, body.len() - used, count, |v| lengths.push(v as usize))?;
+    let (mut rest, mut before, mut sum) = (&body[used..], Vec::new(), 0_usize);
+    for (shared, length) in shared.into_iter().zip(lengths) {
+        let (text, behind) = rest.split_at_checked(length).ok_or("texts are cut off")?;
+        if shared > before.len() {
+            return Err("a text shares more than there is");
+        }
+        before.truncate(shared);
+        before.extend_from_slice(text);
+        sum += before.len();
+        if sum > PAGE_VALUES_BYTES_LIMIT {
+            return Err("larger than any page");
+        }
+        into.push(texts.len() as u32);
+        texts.push(&before);
+        rest = behind;
+    }
+    if rest.is_empty() { Ok(()) } else { Err("bytes are left behind the texts") }
+}
+
 /// Parquet's hybrid of runs and bit-packed groups of eight.
 fn hybrid(bytes: &[u8], width: u8, count: usize, into: &mut Vec<u64>) -> Result<(), Bad> {
     let cut = "runs are cut off";
@@ -336,16 +368,27 @@ fn hybrid(bytes: &[u8], width: u8, count: usize, into: &mut Vec<u64>) -> Result<
             padded.resize(groups.len() + PADDING, 0);
             &padded[..]
         };
-        for index in 0..take {
-            into.push(unpack(groups, index * usize::from(width), width));
+        match width {
+            // What a writer of ours writes.
+            8 => into.extend(groups[..take].iter().map(|byte| u64::from(*byte))),
+            16 => {
+                let (pairs, _) = groups[..take * 2].as_chunks::<2>();
+                into.extend(pairs.iter().map(|pair| u64::from(u16::from_le_bytes(*pair))));
+            }
+            _ => into.extend((0..take).map(|at| unpack(groups, at * usize::from(width), width))),
         }
         at = end.min(bytes.len());
     }
     Ok(())
 }
 
-/// `DELTA_BINARY_PACKED`: `padded` has [`PADDING`] bytes behind its first `length`.
-fn delta(padded: &[u8], length: usize, count: usize, mut push: impl FnMut(u64)) -> Result<(), Bad> {
+/// `DELTA_BINARY_PACKED`: `padded` has [`PADDING`] bytes behind its first `length`. Gives the bytes used.
+fn delta(
+    padded: &[u8],
+    length: usize,
+    count: usize,
+    mut push: impl FnMut(u64),
+) -> Result<usize, Bad> {
     let cut = "deltas are cut off";
     let (bytes, mut at) = (&padded[..length], 0);
     let next = |at: &mut usize| varint(bytes, at).ok_or(cut);
@@ -361,7 +404,7 @@ fn delta(padded: &[u8], length: usize, count: usize, mut push: impl FnMut(u64)) 
         return Err("blocks of no legal size");
     }
     if count == 0 {
-        return Ok(());
+        return Ok(at);
     }
     let mut value = unzigzag(first);
     push(value);
@@ -391,6 +434,14 @@ fn delta(padded: &[u8], length: usize, count: usize, mut push: impl FnMut(u64)) 
                 return Err(cut);
             }
             let packed = &padded[at..];
+            if *width == 8 {
+                for byte in &packed[..take] {
+                    value = value.wrapping_add(least).wrapping_add(u64::from(*byte));
+                    push(value);
+                }
+                at = (at + packed_bytes).min(length);
+                continue;
+            }
             for index in 0..take {
                 let delta = unpack(packed, index * usize::from(*width), *width);
                 value = value.wrapping_add(least).wrapping_add(delta);
@@ -399,7 +450,7 @@ fn delta(padded: &[u8], length: usize, count: usize, mut push: impl FnMut(u64)) 
             at = (at + packed_bytes).min(length);
         }
     }
-    Ok(())
+    Ok(at)
 }
 
 /// The number of `width` (1 to 64) bits at a bit; 16 bytes from its first are there.
@@ -456,6 +507,10 @@ mod tests {
                 assert_eq!(numbers.len(), count);
             }
             let mut texts = Texts::default();
+            let mut values = Values::of(Kind::Text);
+            if prefixes(bytes, count, &mut texts, &mut values).is_ok() {
+                assert_eq!(values.len(), count);
+            }
             for kind in [Kind::Text, Kind::U32, Kind::I64] {
                 let mut values = Values::of(kind);
                 if plain(bytes, count, kind, &mut texts, &mut values).is_ok() {

@@ -1,17 +1,18 @@
 //! From frozen heads to the files of a block, partition by partition, in bounded steps.
 //!
 //! Held at a time: one partition's order of rows and stacks (56 B a row, 16 B a node), and of each table the row group that is being
-//! written, compressed. Nothing is copied of the heads but names on their way into a column.
+//! written. Nothing is copied of the heads but names on their way into a column.
 
 mod labels;
 mod partition;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::index::{Index, PartitionIndex, Rows, SeriesIndex, TableIndex};
 use super::meta::{FileFacts, Meta, Stats};
 use super::schema::Table;
-use super::table_writer::TableWriter;
+use super::write::{Compressor, TableWriter, Tools};
 use super::{BLOCK_VERSION, INDEX_FILE, META_FILE};
 use crate::head::Frozen;
 use crate::machine::{Event, Machine, Port};
@@ -38,23 +39,26 @@ pub enum EncodeStep {
 #[derive(Debug)]
 pub struct BlockEncoder {
     machine: Machine<(&'static str, Vec<u8>), (), Option<Meta>>,
+    pace: Rc<Pace>,
 }
 
 impl BlockEncoder {
     /// Begins a block of level 1 of these heads; `ulid` is its name.
     pub fn new(ulid: u128, frozen: Arc<Frozen>) -> Self {
-        Self {
-            machine: Machine::new(|port| async move {
-                let mut writer = BlockWriter::new(port);
-                for (key, head) in frozen.iter() {
-                    writer.partition(key, head).await;
-                }
-                writer.finish(ulid, frozen.tenant().as_str()).await
-            }),
-        }
+        let pace = Rc::new(Pace::new());
+        let of_pass = Rc::clone(&pace);
+        let machine = Machine::new(move |port| async move {
+            // The name is drawn at random, so nobody who sends values knows the seed.
+            let mut writer = BlockWriter::new(port, of_pass, ulid as u64);
+            for (key, head) in frozen.iter() {
+                writer.partition(key, head).await;
+            }
+            writer.finish(ulid, frozen.tenant().as_str()).await
+        });
+        Self { machine, pace }
     }
 
-    /// Goes on, for well under a millisecond mostly.
+    /// Goes on, for well under a millisecond.
     pub fn step(&mut self) -> EncodeStep {
         match self.machine.step() {
             Event::More => EncodeStep::More,
@@ -66,6 +70,11 @@ impl BlockEncoder {
         }
     }
 
+    /// Units of work of the longest step so far: at most [`crate::pace::STRETCH_UNITS_MAX`].
+    pub fn longest_stretch(&self) -> usize {
+        self.pace.longest_stretch()
+    }
+
     /// Heap bytes held, about, beside the heads.
     pub fn bytes_held(&self) -> usize {
         self.machine.bytes_held()
@@ -75,7 +84,9 @@ impl BlockEncoder {
 /// The block as far as it is written.
 struct BlockWriter {
     port: Port<(&'static str, Vec<u8>), ()>,
-    pace: Pace,
+    pace: Rc<Pace>,
+    zstd: Compressor,
+    seed: u64,
     /// In the order of [`Table::ALL`].
     tables: Vec<TableWriter>,
     labels: Labels,
@@ -87,10 +98,12 @@ struct BlockWriter {
 }
 
 impl BlockWriter {
-    fn new(port: Port<(&'static str, Vec<u8>), ()>) -> Self {
+    fn new(port: Port<(&'static str, Vec<u8>), ()>, pace: Rc<Pace>, seed: u64) -> Self {
         Self {
             port,
-            pace: Pace::new(),
+            pace,
+            zstd: Compressor::new(),
+            seed,
             tables: Table::ALL.map(TableWriter::new).into(),
             labels: Labels::default(),
             series: Vec::new(),
@@ -106,12 +119,20 @@ impl BlockWriter {
     }
 
     async fn begin(&mut self, table: Table, rows: u64) {
-        let bytes = self.tables[table as usize].begin_partition(rows, &self.pace).await;
+        let mut tools = Tools { pace: &self.pace, zstd: &mut self.zstd, seed: self.seed };
+        let bytes = self.tables[table as usize].begin_partition(rows, &mut tools).await;
+        self.write(table.file_name(), bytes).await;
+    }
+
+    async fn begin_kind(&mut self, table: Table) {
+        let mut tools = Tools { pace: &self.pace, zstd: &mut self.zstd, seed: self.seed };
+        let bytes = self.tables[table as usize].begin_kind(&mut tools).await;
         self.write(table.file_name(), bytes).await;
     }
 
     async fn flush_full(&mut self, table: Table) {
-        let bytes = self.tables[table as usize].flush_full(&self.pace).await;
+        let mut tools = Tools { pace: &self.pace, zstd: &mut self.zstd, seed: self.seed };
+        let bytes = self.tables[table as usize].flush_full(&mut tools).await;
         self.write(table.file_name(), bytes).await;
     }
 
@@ -125,7 +146,7 @@ impl BlockWriter {
     fn note_bytes_held(&self, scratch: usize) {
         let tables: usize = self.tables.iter().map(TableWriter::bytes_held).sum();
         let index = self.series.len() * size_of::<SeriesIndex>() + self.labels.bytes_held();
-        self.port.note_bytes_held(scratch + tables + index);
+        self.port.note_bytes_held(scratch + tables + index + self.zstd.bytes_held());
     }
 
     async fn finish(mut self, ulid: u128, tenant: &str) -> Option<Meta> {
@@ -135,7 +156,8 @@ impl BlockWriter {
         let mut files = Vec::new();
         let mut tables: Vec<TableIndex> = Vec::new();
         for (table, writer) in Table::ALL.into_iter().zip(std::mem::take(&mut self.tables)) {
-            let (bytes, index, facts) = writer.finish(&self.pace).await;
+            let mut tools = Tools { pace: &self.pace, zstd: &mut self.zstd, seed: self.seed };
+            let (bytes, index, facts) = writer.finish(&mut tools).await;
             self.write(table.file_name(), Some(bytes)).await;
             tables.push(index);
             files.push(facts);
@@ -150,7 +172,7 @@ impl BlockWriter {
             (std::mem::take(&mut self.series), std::mem::take(&mut self.partitions));
         let index = Index { labels, series, partitions, tables };
         debug_assert_eq!(index.validate(), Ok(()), "a writer breaks no law of its format");
-        let bytes = index.to_bytes();
+        let bytes = index.to_bytes(&mut self.zstd, &self.pace).await;
         files.push(FileFacts::of(INDEX_FILE, &bytes));
         self.write(INDEX_FILE, Some(bytes)).await;
         files.sort_by(|a, b| a.name.cmp(&b.name));

@@ -6,8 +6,9 @@
 //! partitions  service, split: series, rows of every table, (origin, seq) intervals
 //! tables      row groups ─ column chunks ─ pages: offset, length, rows, checksum
 //! ```
-//! A header (magic, version, length, checksum) and a rkyv archive. The archive is validated before it is used, then read into
-//! these types, then [`Index::validate`] holds every reference in it to be right: whoever has an `Index` need not check again.
+//! A header (magic, version, length, checksum) and parts, each a rkyv archive of an [`Index`], compressed: put together in order they
+//! are the whole one. So no step of a writer is longer than a part. Archives are validated before they are used, then read into these
+//! types, then [`Index::validate`] holds every reference to be right: whoever has an `Index` need not check again.
 //!
 //! Format: `docs/format/block.md`.
 
@@ -18,13 +19,27 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::BlockError;
 use super::schema::Table;
-use super::{BLOCK_VERSION, INDEX_FILE};
+use super::write::{Compressor, Level};
+use super::{BLOCK_VERSION, BLOCK_VERSION_MIN, INDEX_FILE};
+use crate::pace::Pace;
 
 /// First bytes of the file.
 const MAGIC: [u8; 8] = *b"PYRINDEX";
 
-/// Bytes before the archive.
+/// Bytes before the parts.
 const HEADER_BYTES: usize = 32;
+
+/// Bytes before the archive of a part: its length and that of what is compressed.
+const PART_HEADER_BYTES: usize = 8;
+
+/// Units of work of a part, which is archived in one go.
+const PART_UNITS: usize = 2048;
+
+/// Bytes of texts that are copied in the time of a unit.
+const TEXT_BYTES_PER_UNIT: usize = 64;
+
+/// Bytes of an archive that a reader makes room for: what is in a part together is small, but for texts.
+const PART_BYTES_LIMIT: usize = 64 << 20;
 
 /// The index of a block.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Debug, Default)]
@@ -183,30 +198,105 @@ pub struct PageIndex {
 
 impl Index {
     /// The bytes of the file.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let archive = rkyv::to_bytes::<rancor::Error>(self);
-        let archive = archive.expect("an index in memory has no cycles and no limit");
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + archive.len());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&BLOCK_VERSION.to_le_bytes());
-        bytes.extend_from_slice(&[0; 6]);
-        bytes.extend_from_slice(&(archive.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&xxh3_64(&archive).to_le_bytes());
-        bytes.extend_from_slice(&archive);
+    pub(super) async fn to_bytes(&self, zstd: &mut Compressor, pace: &Pace) -> Vec<u8> {
+        let mut parts = Parts { part: Self::default(), units: 0, out: Vec::new(), zstd, pace };
+        for LabelIndex { name, values } in &self.labels {
+            for ValueIndex { value, series } in values {
+                for series in series.chunks(PART_UNITS) {
+                    let units = 4 + series.len() + (name.len() + value.len()) / TEXT_BYTES_PER_UNIT;
+                    let value = ValueIndex { value: value.clone(), series: series.to_vec() };
+                    let label = LabelIndex { name: name.clone(), values: vec![value] };
+                    parts.add(Self { labels: vec![label], ..Self::default() }, units).await;
+                }
+            }
+        }
+        for series in &self.series {
+            let part = Self { series: vec![series.clone()], ..Self::default() };
+            parts.add(part, 2 + series.labels.len()).await;
+        }
+        for partition in &self.partitions {
+            let part = |origins| {
+                let (service_name, tables) =
+                    (partition.service_name.clone(), partition.tables.clone());
+                let partition = PartitionIndex { service_name, tables, origins, ..*partition };
+                Self { partitions: vec![partition], ..Self::default() }
+            };
+            parts.add(part(Vec::new()), 4).await;
+            for OriginIndex { origin, intervals } in &partition.origins {
+                for intervals in intervals.chunks(PART_UNITS) {
+                    let units = 4 + intervals.len();
+                    let intervals = intervals.to_vec();
+                    parts.add(part(vec![OriginIndex { origin: *origin, intervals }]), units).await;
+                }
+            }
+        }
+        for (at, TableIndex { row_groups, .. }) in self.tables.iter().enumerate() {
+            for group in row_groups {
+                let mut tables = vec![TableIndex::default(); self.tables.len()];
+                let units =
+                    4 + group.chunks.iter().map(|chunk| 2 + chunk.pages.len()).sum::<usize>();
+                let row_groups = vec![group.clone()];
+                tables[at] = TableIndex { rows: u64::from(group.rows), row_groups };
+                parts.add(Self { tables, ..Self::default() }, units).await;
+            }
+        }
+        let body = parts.end().await;
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+        bytes.extend_from_slice(&header(BLOCK_VERSION, &body));
+        bytes.extend_from_slice(&body);
         bytes
+    }
+
+    /// Puts a part behind the others. Lists that were cut go on in the entry that is last.
+    fn extend(&mut self, part: Self) {
+        for mut label in part.labels {
+            let Some(last) = self.labels.last_mut().filter(|last| last.name == label.name) else {
+                self.labels.push(label);
+                continue;
+            };
+            for mut value in label.values.drain(..) {
+                match last.values.last_mut().filter(|last| last.value == value.value) {
+                    Some(last) => last.series.append(&mut value.series),
+                    None => last.values.push(value),
+                }
+            }
+        }
+        self.series.extend(part.series);
+        for mut partition in part.partitions {
+            let is_same = |last: &&mut PartitionIndex| {
+                last.service_name == partition.service_name && last.split == partition.split
+            };
+            let Some(last) = self.partitions.last_mut().filter(is_same) else {
+                self.partitions.push(partition);
+                continue;
+            };
+            for mut origin in partition.origins.drain(..) {
+                match last.origins.last_mut().filter(|last| last.origin == origin.origin) {
+                    Some(last) => last.intervals.append(&mut origin.intervals),
+                    None => last.origins.push(origin),
+                }
+            }
+        }
+        if self.tables.len() < part.tables.len() {
+            self.tables.resize_with(part.tables.len(), TableIndex::default);
+        }
+        for (table, mut of_part) in self.tables.iter_mut().zip(part.tables) {
+            table.rows = table.rows.saturating_add(of_part.rows);
+            table.row_groups.append(&mut of_part.row_groups);
+        }
     }
 
     /// Reads the file's bytes, and checks every reference in them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlockError> {
         let bad = |what: &'static str| BlockError::Malformed { file: INDEX_FILE, what };
-        let Some((header, archive)) = bytes.split_at_checked(HEADER_BYTES) else {
+        let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
             return Err(bad("shorter than its header"));
         };
         if header[..8] != MAGIC {
             return Err(bad("no magic at its front"));
         }
         let version = u16::from_le_bytes([header[8], header[9]]);
-        if version != BLOCK_VERSION {
+        if !(BLOCK_VERSION_MIN..=BLOCK_VERSION).contains(&version) {
             return Err(BlockError::Version { file: INDEX_FILE, found: version.into() });
         }
         if header[10..16] != [0; 6] {
@@ -215,18 +305,15 @@ impl Index {
         let word = |at: usize| {
             u64::from_le_bytes(header[at..at + 8].try_into().expect("a header has its words"))
         };
-        if word(16) != archive.len() as u64 {
+        if word(16) != body.len() as u64 {
             return Err(bad("longer or shorter than its header says"));
         }
-        let (found, expected) = (xxh3_64(archive), word(24));
+        let (found, expected) = (xxh3_64(body), word(24));
         if found != expected {
-            let (offset, bytes) = (HEADER_BYTES as u64, archive.len() as u64);
+            let (offset, bytes) = (HEADER_BYTES as u64, body.len() as u64);
             return Err(BlockError::Checksum { file: INDEX_FILE, offset, bytes, found, expected });
         }
-        let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
-        aligned.extend_from_slice(archive);
-        let index: Self = rkyv::from_bytes::<Self, rancor::Error>(&aligned)
-            .map_err(|_| bad("no archive of an index"))?;
+        let index = if version == 1 { unarchived(body) } else { of_parts(body) }.map_err(bad)?;
         index.validate().map_err(bad)?;
         Ok(index)
     }
@@ -378,6 +465,86 @@ impl TableIndex {
     }
 }
 
+/// What stands before a body.
+fn header(version: u16, body: &[u8]) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&MAGIC);
+    header[8..10].copy_from_slice(&version.to_le_bytes());
+    header[16..24].copy_from_slice(&(body.len() as u64).to_le_bytes());
+    header[24..].copy_from_slice(&xxh3_64(body).to_le_bytes());
+    header
+}
+
+/// An index on its way into parts.
+struct Parts<'a> {
+    part: Index,
+    units: usize,
+    out: Vec<u8>,
+    zstd: &'a mut Compressor,
+    pace: &'a Pace,
+}
+
+impl Parts<'_> {
+    async fn add(&mut self, more: Index, units: usize) {
+        self.part.extend(more);
+        self.units += units;
+        self.pace.spend(units).await;
+        if self.units >= PART_UNITS {
+            self.end_part().await;
+        }
+    }
+
+    async fn end_part(&mut self) {
+        let archive = archived(&std::mem::take(&mut self.part));
+        self.pace.spend(std::mem::take(&mut self.units)).await;
+        let start = self.out.len();
+        self.out.extend_from_slice(&(archive.len() as u32).to_le_bytes());
+        self.out.extend_from_slice(&[0; 4]);
+        self.zstd.compress(&archive, Level::Small, self.pace, &mut self.out).await;
+        let compressed = (self.out.len() - start - PART_HEADER_BYTES) as u32;
+        self.out[start + 4..start + 8].copy_from_slice(&compressed.to_le_bytes());
+    }
+
+    async fn end(mut self) -> Vec<u8> {
+        self.end_part().await;
+        self.out
+    }
+}
+
+fn archived(index: &Index) -> AlignedVec {
+    let archive = rkyv::to_bytes::<rancor::Error>(index);
+    archive.expect("an index in memory has no cycles and no limit")
+}
+
+fn unarchived(archive: &[u8]) -> Result<Index, &'static str> {
+    let mut aligned = AlignedVec::<16>::with_capacity(archive.len());
+    aligned.extend_from_slice(archive);
+    rkyv::from_bytes::<Index, rancor::Error>(&aligned).map_err(|_| "no archive of an index")
+}
+
+fn of_parts(mut body: &[u8]) -> Result<Index, &'static str> {
+    let cut = "a part is cut off";
+    let mut zstd =
+        zstd::bulk::Decompressor::new().expect("a context needs memory and nothing else");
+    let mut index = Index::default();
+    while !body.is_empty() {
+        let (header, rest) = body.split_first_chunk::<PART_HEADER_BYTES>().ok_or(cut)?;
+        let word = |at: usize| {
+            u32::from_le_bytes(header[at..at + 4].try_into().expect("a header has its words"))
+        };
+        let (length, compressed) = (word(0) as usize, word(4) as usize);
+        let (compressed, rest) = rest.split_at_checked(compressed).ok_or(cut)?;
+        if length > PART_BYTES_LIMIT {
+            return Err("a part larger than any");
+        }
+        let archive = zstd.decompress(compressed, length).ok();
+        let archive = archive.filter(|archive| archive.len() == length);
+        index.extend(unarchived(&archive.ok_or("a part is not compressed as it says")?)?);
+        body = rest;
+    }
+    Ok(index)
+}
+
 fn validate_origins(origins: &[OriginIndex]) -> Result<(), &'static str> {
     let ordered = origins.windows(2).all(|pair| pair[0].origin < pair[1].origin);
     hold(ordered, "origins are out of order")?;
@@ -399,4 +566,13 @@ fn follow(end: &mut u64, rows: Rows, what: &'static str) -> Result<(), &'static 
 
 fn hold(law: bool, what: &'static str) -> Result<(), &'static str> {
     if law { Ok(()) } else { Err(what) }
+}
+
+#[cfg(test)]
+impl Index {
+    /// The bytes of the file, as version 1 had them.
+    pub(super) fn to_bytes_of_version_1(&self) -> Vec<u8> {
+        let body = archived(self);
+        [&header(1, &body)[..], &body].concat()
+    }
 }

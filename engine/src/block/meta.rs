@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{BLOCK_VERSION, BlockError, META_FILE};
+use super::{BLOCK_VERSION, BLOCK_VERSION_MIN, BlockError, META_FILE};
 
 /// What stands before the checksum's digits.
 const CHECKSUM_LEAD: &str = ",\n  \"checksum\": \"";
@@ -100,7 +100,8 @@ impl Meta {
         let text = str::from_utf8(bytes).map_err(|_| bad("not UTF-8"))?;
         // The version first: a newer one may lay its checksum out anew.
         let version: Version = serde_json::from_str(text).map_err(|_| bad("no JSON of a block"))?;
-        if version.version != u64::from(BLOCK_VERSION) {
+        let is_read = u64::from(BLOCK_VERSION_MIN)..=u64::from(BLOCK_VERSION);
+        if !is_read.contains(&version.version) {
             return Err(BlockError::Version { file: META_FILE, found: version.version });
         }
         let rest =

@@ -29,9 +29,9 @@ mod renumber;
 mod schema;
 mod stream;
 mod symbols;
-mod table_writer;
 #[cfg(test)]
 pub(crate) mod tests;
+mod write;
 
 pub use cache::{CacheCounts, SymbolCache};
 pub use check::{BlockCheck, CheckStep};
@@ -49,7 +49,10 @@ pub(crate) use stream::{ReadPort, TableStream};
 pub(crate) use symbols::SymbolLoader;
 
 /// Version of the format, in `meta.json` and in the index.
-pub const BLOCK_VERSION: u16 = 1;
+pub const BLOCK_VERSION: u16 = 2;
+
+/// The oldest version that is read.
+pub const BLOCK_VERSION_MIN: u16 = 1;
 
 /// Name of the file that tells what the block is.
 pub const META_FILE: &str = "meta.json";
@@ -60,10 +63,10 @@ pub const INDEX_FILE: &str = "index";
 /// Rows of a page, about: what a reader decodes at once (200 µs), and what a reader of one row pays for.
 const PAGE_ROWS_MAX: usize = 32 << 10;
 
-/// Bytes of a page before compression, about: they are compressed in one go, some 0.6 ms.
+/// Bytes of a page before compression, about.
 const PAGE_BYTES_TARGET: usize = 256 << 10;
 
-/// Bytes of a dictionary, about, behind which a column goes on without.
+/// Bytes of texts of a dictionary, behind which a column chunk has none.
 const DICTIONARY_BYTES_MAX: usize = 256 << 10;
 
 /// Pages nearer to each other than this are read together: a read costs more than so many bytes.
@@ -80,7 +83,9 @@ const PAGE_VALUES_BYTES_LIMIT: usize = 256 << 20;
 #[non_exhaustive]
 pub enum BlockError {
     /// Written by another version.
-    #[error("{file}: block version is {found}, this program reads {BLOCK_VERSION}")]
+    #[error(
+        "{file}: block version is {found}, this program reads {BLOCK_VERSION_MIN} to {BLOCK_VERSION}"
+    )]
     Version {
         /// The file that says so.
         file: &'static str,

@@ -1,6 +1,6 @@
 //! Trees in depth-first preorder: what is below a node is a range of numbers, and neighbours in the tree are neighbours in the file.
 
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 
 /// No node.
 const NONE: u32 = u32::MAX;
@@ -22,7 +22,8 @@ impl DepthFirst {
     /// their order.
     pub(super) async fn of(parents: &[u32], pace: &Pace) -> Self {
         let count = parents.len();
-        let (mut first_child, mut next_sibling) = (vec![NONE; count], vec![NONE; count]);
+        let mut first_child = pace::filled(NONE, count, pace).await;
+        let mut next_sibling = pace::filled(NONE, count, pace).await;
         for node in (1..count).rev() {
             let parent = parents[node] as usize;
             assert!(parent < node, "a parent has a smaller number than its child");
@@ -32,8 +33,8 @@ impl DepthFirst {
                 pace.spend(STRETCH).await;
             }
         }
-        let mut order =
-            Self { new_of_old: vec![NONE; count], old_of_new: Vec::with_capacity(count) };
+        let new_of_old = pace::filled(NONE, count, pace).await;
+        let mut order = Self { new_of_old, old_of_new: Vec::with_capacity(count) };
         let mut node = 0;
         loop {
             order.new_of_old[node] = order.old_of_new.len() as u32;

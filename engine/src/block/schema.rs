@@ -2,11 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use parquet::basic::{Compression, Encoding, LogicalType, Repetition, TimeUnit, Type, ZstdLevel};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesPtr};
-use parquet::schema::types::{ColumnPath, SchemaDescPtr, SchemaDescriptor, Type as SchemaType};
+use parquet::basic::{LogicalType, Repetition, TimeUnit, Type};
+use parquet::file::properties::{WriterProperties, WriterPropertiesPtr};
+use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type as SchemaType};
 
-use super::{DICTIONARY_BYTES_MAX, PAGE_BYTES_TARGET, PAGE_ROWS_MAX};
+use super::write::Level;
 
 /// A table of a block, in the order in which they are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,14 +61,22 @@ impl Table {
         }
     }
 
-    /// Parquet's schema of it.
-    pub(super) fn schema(self) -> SchemaDescPtr {
-        Arc::clone(&TABLES[self as usize].0)
+    /// How hard its pages are compressed.
+    pub(super) fn level(self) -> Level {
+        match self {
+            Self::Profiles | Self::Samples => Level::Fast,
+            Self::Stacktraces | Self::Locations | Self::Functions => Level::Small,
+        }
     }
 
-    /// How it is written.
-    pub(super) fn properties(self) -> WriterPropertiesPtr {
-        Arc::clone(&TABLES[self as usize].1)
+    /// Parquet's schema of it.
+    pub(super) fn schema(self) -> SchemaDescPtr {
+        Arc::clone(&SCHEMAS[self as usize])
+    }
+
+    /// What its file says beside its pages.
+    pub(super) fn properties() -> WriterPropertiesPtr {
+        Arc::clone(&PROPERTIES)
     }
 }
 
@@ -87,13 +95,15 @@ pub(super) enum Kind {
     Text,
 }
 
-/// How values are written, where no dictionary is.
+/// How values are written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Coding {
-    Plain,
+    /// `DELTA_BINARY_PACKED`: for numbers that follow each other.
     Delta,
-    /// `RLE_DICTIONARY`; what comes after a full dictionary is plain.
+    /// `RLE_DICTIONARY`: for values that recur; `PLAIN` in a row group that has too many.
     Dictionary,
+    /// `DELTA_BYTE_ARRAY`: for texts that begin alike.
+    Prefix,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -127,8 +137,8 @@ const PROFILES: &[Column] = &[
     column("service_name", Kind::Text, Coding::Dictionary),
     column("profile_type", Kind::Text, Coding::Dictionary),
     column("labels", Kind::Text, Coding::Dictionary),
-    column("time", Kind::Time, Coding::Delta),
-    column("total", Kind::I64, Coding::Plain),
+    column("time", Kind::Time, Coding::Dictionary),
+    column("total", Kind::I64, Coding::Dictionary),
     column("samples_start", Kind::U64, Coding::Delta),
     column("samples_count", Kind::U32, Coding::Delta),
 ];
@@ -142,7 +152,7 @@ pub(crate) mod samples {
 const SAMPLES: &[Column] = &[
     column("profile_id", Kind::U32, Coding::Delta),
     column("stacktrace_id", Kind::U32, Coding::Delta),
-    column("value", Kind::I64, Coding::Plain),
+    column("value", Kind::I64, Coding::Dictionary),
 ];
 
 /// Places of columns in [`STACKTRACES`].
@@ -176,7 +186,7 @@ const LOCATIONS: &[Column] = &[
     column("location_id", Kind::U32, Coding::Delta),
     column("line_index", Kind::U32, Coding::Delta),
     optional("function_id", Kind::U32, Coding::Delta),
-    column("line", Kind::I64, Coding::Delta),
+    column("line", Kind::I64, Coding::Dictionary),
     column("address", Kind::U64, Coding::Delta),
     column("mapping_file", Kind::Text, Coding::Dictionary),
     column("mapping_build_id", Kind::Text, Coding::Dictionary),
@@ -206,18 +216,23 @@ pub(super) mod functions {
 
 const FUNCTIONS: &[Column] = &[
     column("function_id", Kind::U32, Coding::Delta),
-    column("name", Kind::Text, Coding::Dictionary),
-    optional("system_name", Kind::Text, Coding::Dictionary),
+    column("name", Kind::Text, Coding::Prefix),
+    optional("system_name", Kind::Text, Coding::Prefix),
     column("file", Kind::Text, Coding::Dictionary),
     column("start_line", Kind::I64, Coding::Delta),
 ];
 
 /// Made once: a schema is a tree of names.
-static TABLES: LazyLock<[(SchemaDescPtr, WriterPropertiesPtr); 5]> = LazyLock::new(|| {
-    Table::ALL.map(|table| {
-        let columns = table.columns();
-        (Arc::new(SchemaDescriptor::new(Arc::new(schema(columns)))), Arc::new(properties(columns)))
-    })
+static SCHEMAS: LazyLock<[SchemaDescPtr; 5]> = LazyLock::new(|| {
+    Table::ALL.map(|table| Arc::new(SchemaDescriptor::new(Arc::new(schema(table.columns())))))
+});
+
+/// The page index is left out: our reader has its own, and readers that look for places of pages are rare.
+static PROPERTIES: LazyLock<WriterPropertiesPtr> = LazyLock::new(|| {
+    let properties = WriterProperties::builder()
+        .set_created_by("pyrite".to_owned())
+        .set_offset_index_disabled(true);
+    Arc::new(properties.build())
 });
 
 fn schema(columns: &[Column]) -> SchemaType {
@@ -241,26 +256,4 @@ fn schema(columns: &[Column]) -> SchemaType {
         .with_fields(fields.collect())
         .build()
         .expect("a group of named columns is a schema")
-}
-
-fn properties(columns: &[Column]) -> WriterProperties {
-    let level = ZstdLevel::try_new(1).expect("zstd has a level 1");
-    let mut properties = WriterProperties::builder()
-        .set_created_by("pyrite".to_owned())
-        .set_compression(Compression::ZSTD(level))
-        .set_data_page_row_count_limit(PAGE_ROWS_MAX)
-        .set_data_page_size_limit(PAGE_BYTES_TARGET)
-        .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
-        .set_statistics_enabled(EnabledStatistics::Page);
-    for column in columns {
-        let path = || ColumnPath::from(column.name);
-        let is_dictionary = column.coding == Coding::Dictionary;
-        properties = properties.set_column_dictionary_enabled(path(), is_dictionary);
-        let encoding = match column.coding {
-            Coding::Delta => Encoding::DELTA_BINARY_PACKED,
-            Coding::Plain | Coding::Dictionary => Encoding::PLAIN,
-        };
-        properties = properties.set_column_encoding(path(), encoding);
-    }
-    properties.build()
 }

@@ -10,6 +10,7 @@ use proto::rpc::select::{MatchOp, ProfilePart, SelectReply, SelectRequest, TreeP
 
 use super::*;
 use crate::head::{Frozen, Heads};
+use crate::pace::STRETCH_UNITS_MAX;
 use crate::query::tests::{Pushed, heads_of, pushed, secret, selection};
 use crate::query::{Progress, Select};
 use crate::tenant::TenantId;
@@ -29,6 +30,7 @@ pub(crate) fn encode(frozen: Arc<Frozen>) -> Option<Files> {
                 files.entry(file.to_owned()).or_default().extend(bytes);
             }
             EncodeStep::Finished(meta) => {
+                assert!(encoder.longest_stretch() <= STRETCH_UNITS_MAX, "steps are bounded");
                 let meta = meta?;
                 assert_eq!(Meta::from_bytes(&files[META_FILE]), Ok(meta.clone()));
                 for facts in &meta.files {
@@ -389,7 +391,9 @@ fn a_check_holds_the_index_against_the_tables() {
         let mut index = Index::from_bytes(&files[INDEX_FILE]).unwrap();
         change(&mut index);
         let mut files = files.clone();
-        let bytes = index.to_bytes();
+        let bytes = crate::pace::run(
+            index.to_bytes(&mut write::Compressor::new(), &crate::pace::Pace::new()),
+        );
         let mut meta = Meta::from_bytes(&files[META_FILE]).unwrap();
         let facts = meta.files.iter_mut().find(|file| file.name == INDEX_FILE).unwrap();
         *facts = FileFacts::of(INDEX_FILE, &bytes);
@@ -415,27 +419,32 @@ fn a_check_holds_the_index_against_the_tables() {
 fn a_newer_version_is_refused_with_its_number() {
     let files = sample_block();
     let text = String::from_utf8(files[META_FILE].clone()).unwrap();
-    let newer = text.replace("\"version\": 1", "\"version\": 2");
+    let newer = text.replace("\"version\": 2", "\"version\": 3");
     assert_eq!(
         Meta::from_bytes(newer.as_bytes()).unwrap_err().to_string(),
-        "meta.json: block version is 2, this program reads 1"
+        "meta.json: block version is 3, this program reads 1 to 2"
     );
     let mut index = files[INDEX_FILE].clone();
     index[8] = 9;
     assert_eq!(
         Index::from_bytes(&index).unwrap_err().to_string(),
-        "index: block version is 9, this program reads 1"
+        "index: block version is 9, this program reads 1 to 2"
     );
 }
+
+/// Bytes, where they are put, whether what is behind them stays, and whether they go into an index of version 1.
+type Damage = (Vec<u8>, u16, bool, bool);
 
 #[test]
 fn no_bytes_make_opening_panic() {
     let files = sample_block();
-    bolero::check!().with_type::<(Vec<u8>, u16, bool)>().for_each(|(bytes, at, keep)| {
+    let old = open(&files).unwrap().index().to_bytes_of_version_1();
+    assert!(Index::from_bytes(&old).is_ok());
+    bolero::check!().with_type::<Damage>().for_each(|(bytes, at, keep, is_old)| {
         let _ = Meta::from_bytes(bytes);
         let _ = Index::from_bytes(bytes);
-        // The checksum made right again: what is left are the archive's and the index's own checks.
-        let mut index = files[INDEX_FILE].clone();
+        // The checksum made right again: what is left are the checks of parts, archives and the index's own.
+        let mut index = if *is_old { old.clone() } else { files[INDEX_FILE].clone() };
         let from = 32 + usize::from(*at) % (index.len() - 32);
         for (to, byte) in index[from..].iter_mut().zip(bytes) {
             *to = *byte;
@@ -479,33 +488,35 @@ fn rows_of_several_row_groups_come_back() {
     }
 }
 
-/// The block of the first release of version 1 (of [`sample_pushes`]); every later version reads it.
+/// The blocks of the first release of each version (of [`sample_pushes`]); every later version reads them.
 #[expect(
     clippy::disallowed_methods,
     reason = "a committed fixture; the engine itself reads no file"
 )]
 #[test]
-fn the_committed_block_of_version_1_is_read() {
-    assert_eq!(BLOCK_VERSION, 1, "a new version gets a fixture of its own beside the old one");
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/block/v1");
-    if std::env::var_os("MAKE_BLOCK_FIXTURE").is_some() {
-        std::fs::create_dir(&dir).expect("a fixture that is there never changes");
-        for (name, bytes) in sample_block() {
-            std::fs::write(dir.join(name), bytes).unwrap();
+fn the_committed_block_of_each_version_is_read() {
+    for version in BLOCK_VERSION_MIN..=BLOCK_VERSION {
+        let fixtures =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/block");
+        let dir = fixtures.join(format!("v{version}"));
+        if version == BLOCK_VERSION && std::env::var_os("MAKE_BLOCK_FIXTURE").is_some() {
+            std::fs::create_dir(&dir).expect("a fixture that is there never changes");
+            for (name, bytes) in sample_block() {
+                std::fs::write(dir.join(name), bytes).unwrap();
+            }
+        }
+        let names = Table::ALL.map(Table::file_name).into_iter().chain([INDEX_FILE, META_FILE]);
+        let files: Files =
+            names.map(|name| (name.to_owned(), std::fs::read(dir.join(name)).unwrap())).collect();
+        let reader = open(&files).unwrap();
+        assert_eq!(reader.meta().version, version);
+        assert_eq!(reader.meta().ulid, "01J953PQ3DFT7S04HMASW9NF6Y");
+        assert_eq!(reader.meta().stats.profiles, 60);
+        assert_eq!(faults(&files), []);
+        for question in questions() {
+            let expected = told(ask(&heads_of(&sample_pushes()), None, question.clone()).0);
+            let (reply, _) = ask(&heads_of(&[]), Some((&reader, &files)), question.clone());
+            assert_eq!(told(reply), expected, "{question:?}");
         }
     }
-    let names = Table::ALL.map(Table::file_name).into_iter().chain([INDEX_FILE, META_FILE]);
-    let files: Files =
-        names.map(|name| (name.to_owned(), std::fs::read(dir.join(name)).unwrap())).collect();
-    let reader = open(&files).unwrap();
-    assert_eq!(reader.meta().ulid, "01J953PQ3DFT7S04HMASW9NF6Y");
-    assert_eq!(reader.meta().stats.profiles, 60);
-    let mut heads = heads_of(&sample_pushes());
-    for question in questions() {
-        let expected = told(ask(&heads, None, question.clone()).0);
-        let frozen = heads_of(&[]);
-        let (reply, _) = ask(&frozen, Some((&reader, &files)), question.clone());
-        assert_eq!(told(reply), expected, "{question:?}");
-    }
-    assert!(block_of(&mut heads).is_some());
 }

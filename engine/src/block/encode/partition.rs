@@ -1,12 +1,11 @@
 //! One head's rows of every table.
 
 use bytes::Bytes;
-use parquet::data_type::ByteArray;
 
 use super::super::index::{Interval, OriginIndex, PartitionIndex, Rows, SeriesIndex};
 use super::super::renumber::DepthFirst;
 use super::super::schema::{Table, flags, functions, locations, profiles, stacktraces};
-use super::super::table_writer::BATCH_ROWS;
+use super::super::write::BATCH_ROWS;
 use super::{BlockWriter, rows_since};
 use crate::head::{Head, RowPlace};
 use crate::labels::LabelSet;
@@ -23,6 +22,9 @@ const NONE: u32 = u32::MAX;
 
 /// Rows that are looked at in one go.
 const STRETCH: usize = 1024;
+
+/// Samples of a profile that are sorted in one go.
+const SORT_MAX: usize = 8192;
 
 /// The rows of a head in the order of the block.
 struct Ordered {
@@ -104,14 +106,18 @@ impl BlockWriter {
         scratch: usize,
     ) {
         let stacks_start = self.table(Table::Stacktraces).rows() as u32;
-        let service_name = ByteArray::from(Bytes::copy_from_slice(key.service_name.as_bytes()));
+        let service_name = Bytes::copy_from_slice(key.service_name.as_bytes());
         let mut samples: Vec<(u32, i64)> = Vec::new();
         let mut order = rows.order.iter().peekable();
+        let mut type_before = None;
         for series in &rows.series {
             let of_head = &head.series()[*series as usize];
             let profile_type = of_head.labels.get(PROFILE_TYPE).unwrap_or_default();
-            let profile_type = ByteArray::from(Bytes::copy_from_slice(profile_type.as_bytes()));
-            let labels = ByteArray::from(json(&of_head.labels));
+            if type_before.replace(profile_type) != Some(profile_type) {
+                self.begin_kind(Table::Samples).await;
+            }
+            let profile_type = Bytes::copy_from_slice(profile_type.as_bytes());
+            let labels = Bytes::from(json(&of_head.labels));
             let series_id = self.series.len() as u32;
             let refs = self.labels.add(series_id, &of_head.labels);
             let profiles_start = self.table(Table::Profiles).rows();
@@ -124,7 +130,12 @@ impl BlockWriter {
                 head.row_at(place).for_each_sample(|node, value| {
                     samples.push((stacks_start + tree.new_of_old[node.0 as usize], value));
                 });
-                samples.sort_unstable_by_key(|(stack, _)| *stack);
+                self.pace.spend(8 + samples.len() / 4).await;
+                if samples.len() <= SORT_MAX {
+                    samples.sort_unstable_by_key(|(stack, _)| *stack);
+                } else {
+                    pace::sort(&mut samples, &self.pace, |a, b| a.0.cmp(&b.0)).await;
+                }
                 for part in samples.chunks(BATCH_ROWS) {
                     self.table(Table::Samples).batch().samples(profile_id, part);
                     self.flush_full(Table::Samples).await;
@@ -140,7 +151,7 @@ impl BlockWriter {
                 row.u64(profiles::SAMPLES_START, samples_start);
                 row.u32(profiles::SAMPLES_COUNT, place.values_count);
                 self.flush_full(Table::Profiles).await;
-                self.pace.spend(8 + samples.len() / 2).await;
+                self.pace.spend(samples.len().min(SORT_MAX) / 2).await;
             }
             let times_ns = (of_head.time_ns_min, of_head.time_ns_max);
             self.times_ns = (self.times_ns.0.min(times_ns.0), self.times_ns.1.max(times_ns.1));
@@ -177,7 +188,7 @@ impl BlockWriter {
     }
 
     async fn locations(&mut self, symbols: &Symbols, used: &Used, functions_start: u32) {
-        let texts = MappingTexts::of(symbols);
+        let texts = MappingTexts::of(symbols, &self.pace).await;
         let start = self.locations as u32;
         for (new, old) in (0..).zip(&used.locations) {
             let id = LocationId(*old);
@@ -208,7 +219,7 @@ impl BlockWriter {
 
     async fn functions(&mut self, symbols: &Symbols, used: &Used) {
         let start = self.table(Table::Functions).rows() as u32;
-        let text = |id| ByteArray::from(Bytes::copy_from_slice(symbols.string(id).as_bytes()));
+        let text = |id| Bytes::copy_from_slice(symbols.string(id).as_bytes());
         for (new, old) in (0..).zip(&used.functions) {
             let function = symbols.function(FunctionId(*old));
             let system_name = function.system_name;
@@ -229,23 +240,28 @@ impl BlockWriter {
 
 impl Ordered {
     async fn of(head: &Head, pace: &Pace) -> Self {
-        let (mut places, mut cursor) = (Vec::new(), head.cursor());
+        let all = head.series();
+        let (mut series, mut rows_count) = (Vec::new(), 0);
+        for (at, of_head) in (0_u32..).zip(all) {
+            rows_count += of_head.rows_count as usize;
+            series.extend((of_head.rows_count > 0).then_some(at));
+            pace.spend(1).await;
+        }
+        let (mut places, mut cursor) = (Vec::with_capacity(rows_count), head.cursor());
         while head.places(&mut cursor, STRETCH, &mut places) == Step::More {
             pace.spend(STRETCH).await;
         }
-        let all = head.series();
-        let mut series: Vec<u32> =
-            (0..all.len() as u32).filter(|at| all[*at as usize].rows_count > 0).collect();
         let sort_key = |at: u32| {
             let labels = &all[at as usize].labels;
             (labels.get(PROFILE_TYPE).unwrap_or_default(), labels)
         };
         pace::sort(&mut series, pace, |a, b| sort_key(a).cmp(&sort_key(b))).await;
-        let mut ranks = vec![NONE; all.len()];
+        let mut ranks = pace::filled(NONE, all.len(), pace).await;
         for (rank, series) in (0..).zip(&series) {
             ranks[*series as usize] = rank;
+            pace.spend(1).await;
         }
-        let mut order: Vec<u32> = (0..places.len() as u32).collect();
+        let mut order = pace::numbers(places.len(), pace).await;
         let rank = |at: u32| {
             let place: &RowPlace = &places[at as usize];
             // Rows of one time stay in the order of their arrival.
@@ -265,8 +281,8 @@ impl Used {
     async fn of(symbols: &Symbols, tree: &DepthFirst, pace: &Pace) -> Self {
         let (_, of_nodes) = symbols.tree_columns();
         let mut used = Self {
-            new_locations: vec![NONE; symbols.locations_count()],
-            new_functions: vec![NONE; symbols.functions_count()],
+            new_locations: pace::filled(NONE, symbols.locations_count(), pace).await,
+            new_functions: pace::filled(NONE, symbols.functions_count(), pace).await,
             ..Self::default()
         };
         for (at, old) in tree.old_of_new.iter().enumerate() {
@@ -312,24 +328,23 @@ struct MappingFacts {
 
 /// The texts of all mappings of a head, made once: there are few, and many locations.
 struct MappingTexts {
-    of: Vec<[ByteArray; 2]>,
-    none: [ByteArray; 2],
+    of: Vec<[Bytes; 2]>,
+    none: [Bytes; 2],
 }
 
 impl MappingTexts {
-    fn of(symbols: &Symbols) -> Self {
-        let text = |id| ByteArray::from(Bytes::copy_from_slice(symbols.string(id).as_bytes()));
-        let empty = || ByteArray::from(Bytes::new());
-        let ids = (0..symbols.mappings_count() as u32).map(|id| symbols.mapping(MappingId(id)));
-        let of = ids.map(|mapping| [text(mapping.filename), text(mapping.build_id)]);
-        Self { of: of.collect(), none: [empty(), empty()] }
+    async fn of(symbols: &Symbols, pace: &Pace) -> Self {
+        let text = |id| Bytes::copy_from_slice(symbols.string(id).as_bytes());
+        let mut of = Vec::with_capacity(symbols.mappings_count());
+        for id in 0..symbols.mappings_count() as u32 {
+            let mapping = symbols.mapping(MappingId(id));
+            of.push([text(mapping.filename), text(mapping.build_id)]);
+            pace.spend(4).await;
+        }
+        Self { of, none: [Bytes::new(), Bytes::new()] }
     }
 
-    fn of_mapping(
-        &self,
-        symbols: &Symbols,
-        id: Option<MappingId>,
-    ) -> (MappingFacts, &[ByteArray; 2]) {
+    fn of_mapping(&self, symbols: &Symbols, id: Option<MappingId>) -> (MappingFacts, &[Bytes; 2]) {
         let Some(id) = id else { return (MappingFacts::default(), &self.none) };
         let m = symbols.mapping(id);
         let bits = [
