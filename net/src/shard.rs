@@ -16,7 +16,9 @@ use engine::spread::SpreadOptions;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
-use crate::blocks::{self, BlockFiles, Blocks, Cutter, FreeSpace, Retention, RetentionSettings};
+use crate::blocks::{
+    self, BlockFiles, Blocks, Cutter, FreeSpace, OpenScope, Retention, RetentionSettings,
+};
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::{Distributor, DistributorSettings};
 use crate::component::ingester::{IngestQueue, Ingester};
@@ -221,7 +223,9 @@ impl<R: Runtime> Shard<R> {
     /// Opens this shard's blocks, and puts its share of the logs of earlier runs back. Reads are served when every shard has.
     pub async fn recover(&self, share: Share) -> Result<(), StartError> {
         let own = self.mesh.own();
-        self.blocks.open(&self.rt, own, self.mesh.shards_count()).await?;
+        let has_logs = recovery::has_logs(&self.rt, share).await?;
+        let scope = if has_logs { OpenScope::All } else { OpenScope::Own };
+        self.blocks.open(&self.rt, own, self.mesh.shards_count(), scope).await?;
         self.readiness.set_blocks_listed(own);
         while !self.readiness.blocks_are_listed() {
             self.rt.sleep(LISTED_INTERVAL).await;

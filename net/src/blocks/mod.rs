@@ -40,7 +40,7 @@ pub(crate) use self::directory::{Entry, entry_of, tenant_path};
 pub use self::directory::{ROOT, block_path};
 pub use self::free_space::FreeSpace;
 pub use self::metrics::Metrics;
-pub use self::open::OpenError;
+pub use self::open::{OpenError, OpenScope};
 pub use self::publish::PublishStep;
 pub use self::read::BlockFiles;
 pub(crate) use self::retention::Retention;

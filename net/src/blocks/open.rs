@@ -1,7 +1,8 @@
 //! The start: every shard lists all blocks, opens those that are dealt to it, and removes what is left of publications and removals
 //! that did not end.
 //!
-//! Of all blocks it learns what they hold of its own partitions, so that recovery puts nothing back that a block has.
+//! Where earlier runs left logs, it learns of all blocks what they hold of its own partitions, so that recovery puts nothing back that a
+//! block has. Else it reads those of its own alone.
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +25,15 @@ pub struct OpenError {
     source: io::Error,
 }
 
+/// Which blocks a shard reads at its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenScope {
+    /// All of them: logs tell of profiles that any may hold.
+    All,
+    /// Those that are dealt to it.
+    Own,
+}
+
 /// Which shard a block of an earlier run belongs to now: the last bits of a ULID are random.
 fn shard_of_block(ulid: u128, shards_count: u16) -> ShardId {
     ShardId((ulid % u128::from(shards_count)) as u16)
@@ -36,6 +46,7 @@ impl Blocks {
         rt: &R,
         own: ShardId,
         shards_count: u16,
+        scope: OpenScope,
     ) -> Result<(), OpenError> {
         for tenant in list(rt, ROOT).await? {
             let path = format!("{ROOT}/{tenant}");
@@ -48,7 +59,9 @@ impl Blocks {
                 match entry_of(&name) {
                     Some(Entry::Block(ulid)) => {
                         has_block = true;
-                        self.open_one(rt, &tenant, ulid, own, shards_count).await;
+                        if scope == OpenScope::All || shard_of_block(ulid, shards_count) == own {
+                            self.open_one(rt, &tenant, ulid, own, shards_count).await;
+                        }
                     }
                     Some(Entry::Unfinished(ulid)) if shard_of_block(ulid, shards_count) == own => {
                         let path = unfinished_path(&tenant, ulid);

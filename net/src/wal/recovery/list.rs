@@ -32,6 +32,12 @@ enum Rest {
     Nothing,
 }
 
+/// Whether earlier runs left a log, to whichever shard.
+pub(super) async fn is_any<R: Runtime>(rt: &R, share: Share) -> Result<bool, RecoveryError> {
+    let runs = named(rt, ROOT, run_of).await?;
+    Ok(runs.iter().any(|(run, _)| *run != share.own_run))
+}
+
 /// The logs of a share, in the order in which they are to be read.
 pub(super) async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>, RecoveryError> {
     let mut logs = Vec::new();

@@ -95,6 +95,11 @@ pub struct Recovered {
     pub lost: u64,
 }
 
+/// Whether any shard will read logs: none is removed before every shard has asked.
+pub async fn has_logs<R: Runtime>(rt: &R, share: Share) -> Result<bool, RecoveryError> {
+    list::is_any(rt, share).await
+}
+
 /// Reads this shard's share of the logs of earlier runs. Every shard of the run does, at the same time.
 pub async fn recover<R: Runtime>(
     rt: &R,
