@@ -93,10 +93,9 @@ impl Budget {
     }
 
     /// Takes a look at the process's memory in.
-    fn note_rss(&self, rss_bytes: u64) {
-        let before = self.pool.unaccounted_bytes();
-        let unaccounted = rss::unaccounted(before, rss_bytes, self.pool.accounted_bytes());
-        self.pool.set_real(rss_bytes, unaccounted);
+    fn note_rss(&self, looks: &mut rss::Looks, rss_bytes: u64) {
+        let unaccounted_bytes = looks.look(rss_bytes, self.pool.accounted_bytes());
+        self.pool.set_real(rss_bytes, unaccounted_bytes);
     }
 }
 

@@ -42,13 +42,14 @@ fn what_nobody_accounts_leaves_less_to_admit() {
     let budget = Budget::new(1000, 1);
     let shard = budget.of_shard(ShardId(0));
     let _held = shard.hold(300);
-    budget.note_rss(700);
+    let mut looks = rss::Looks::default();
+    budget.note_rss(&mut looks, 700);
     assert_eq!(budget.unaccounted_bytes(), 400);
     assert!(shard.admit(300).is_ok() && shard.admit(301).is_err());
     assert!(shard.for_pushes().admit(200).is_ok() && shard.for_pushes().admit(201).is_err());
     let message = shard.admit(400).unwrap_err().message;
     assert!(message.contains("(700 B in use, 400 B more asked for)"), "{message}");
-    budget.note_rss(5000);
+    budget.note_rss(&mut looks, 5000);
     assert!(shard.admit(0).is_err(), "the process holds more than its limit");
 }
 
@@ -137,6 +138,7 @@ fn any_order_of_events_keeps_the_laws() {
         let shards = [0, 1, 2].map(|id| budget.of_shard(ShardId(id)));
         let mut heads = [0_u64; SHARDS];
         let mut held: Vec<Held> = Vec::new();
+        let mut looks = rss::Looks::default();
         for event in events {
             match *event {
                 Event::Admit { shard, pushes, bytes } => {
@@ -170,7 +172,7 @@ fn any_order_of_events_keeps_the_laws() {
                     heads[shard] = bytes.into();
                     shards[shard].set(Kind::Heads, bytes.into());
                 }
-                Event::Rss { bytes } => budget.note_rss(bytes.into()),
+                Event::Rss { bytes } => budget.note_rss(&mut looks, bytes.into()),
             }
             let leases: u64 = shards.iter().map(|shard| shard.state.lease_bytes.get()).sum();
             assert_eq!(budget.leased_bytes(), leases);
