@@ -262,6 +262,26 @@ impl<R: Runtime> Shard<R> {
         });
     }
 
+    /// Puts all heads into blocks, as far as that goes; the log keeps what is left. Nothing is pushed any more.
+    pub async fn cut_last(&self) {
+        if !self.readiness.blocks_are_listed() {
+            return; // nothing may be cut yet
+        }
+        self.cutter.note_end();
+        match self.mesh.call(self.mesh.own(), Request::Flush).await {
+            Ok(Reply::Flush(Ok(()))) => {}
+            Ok(Reply::Flush(Err(failure))) | Err(failure) => {
+                let (shard, reason) = (self.mesh.own().0, failure.message);
+                tracing::warn!(
+                    shard,
+                    reason,
+                    "heads were not cut; the next start reads them from the log"
+                );
+            }
+            Ok(other) => unreachable!("a flush is answered as one, not by {other:?}"),
+        }
+    }
+
     /// Writes and syncs what the log still holds. Appends are refused from here on.
     pub async fn close(&self) -> Result<(), Failure> {
         self.log.close().await

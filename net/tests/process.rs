@@ -300,6 +300,42 @@ fn both_signals_stop_it_with_0_and_idle_connections_do_not_hold_it_up() {
     }
 }
 
+/// Until now, at the earliest.
+const FOLDED: &str = "POST /ingest?name=app%7B%7D&from=now-10s&until=now&format=folded";
+
+/// What is left of logs.
+fn log_files(data: &Path) -> usize {
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let runs = entries(&data.join("wal"));
+    let logs = runs.iter().flat_map(|run| entries(run));
+    logs.map(|log| entries(&log).len()).sum()
+}
+
+/// A stop left the whole log to the next start, however long ago it was that a block could have been made of it.
+#[test]
+fn a_stop_puts_heads_into_blocks_and_leaves_no_log() {
+    let data = tempfile::tempdir().unwrap();
+    let mut server = Server::start(data.path(), &[]);
+    assert_eq!(server.ask(FOLDED, "a;b;c 7\n").0, 200);
+    server.signal("TERM");
+    assert_eq!(server.wait(STOP_MAX).code(), Some(0));
+    assert_eq!(log_files(data.path()), 0);
+    let mut server = Server::start(data.path(), &[]);
+    let read = "/pyroscope/render?query=process_cpu:cpu:nanoseconds:cpu:nanoseconds%7B%7D&from=now-1h&until=now%2B1h";
+    let (status, answer) = server.get(read);
+    assert!(status == 200 && answer.contains(r#""numTicks":7"#), "{answer}");
+    // Killed, it leaves the log as it is.
+    assert_eq!(server.ask(FOLDED, "a;b;c 8\n").0, 200);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    assert!(log_files(data.path()) > 0);
+    let server = Server::start(data.path(), &[]);
+    assert!(server.get(read).1.contains(r#""numTicks":15"#));
+}
+
 #[test]
 fn a_killed_process_starts_again_on_its_port_at_once() {
     let data = tempfile::tempdir().unwrap();
@@ -346,8 +382,7 @@ fn a_request_under_way_is_answered_before_the_process_ends() {
     let data = tempfile::tempdir().unwrap();
     let mut server = Server::start(data.path(), &[]);
     let mut stream = TcpStream::connect(server.address).unwrap();
-    let query = "name=app%7B%7D&from=1700000000&until=1700000010&format=folded";
-    let head = format!("POST /ingest?{query} HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
+    let head = format!("{FOLDED} HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     let given_up = Instant::now() + PATIENCE;
     while !server.get("/metrics").1.contains("pyrite_http_requests_in_flight 2\n") {

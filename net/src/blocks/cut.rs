@@ -5,7 +5,7 @@
 //!               ▲                                  │ failed: what was written goes, the heads stay frozen and readable
 //!               └──────────────── after a while ◄──┘
 //! ```
-//! Heads are cut by size, age, memory that runs short, a log that is nearly full, and on request. With the swap the log is told
+//! Heads are cut by size, age, memory that runs short, a log that is nearly full, on request and at the end of the process. With the swap the log is told
 //! that it need not hold their records any more.
 //!
 //! A tenant has at most one set of frozen heads that wait for their block: while they do, its new heads are left alone.
@@ -75,13 +75,16 @@ pub enum Trigger {
     Log,
     /// Memory runs short.
     Memory,
+    /// The process ends.
+    Shutdown,
     /// They are large.
     Size,
 }
 
 impl Trigger {
     /// All of them, by name.
-    pub const ALL: [Self; 5] = [Self::Age, Self::Flush, Self::Log, Self::Memory, Self::Size];
+    pub const ALL: [Self; 6] =
+        [Self::Age, Self::Flush, Self::Log, Self::Memory, Self::Shutdown, Self::Size];
 
     /// Value of the label `trigger` in metrics.
     pub fn as_str(self) -> &'static str {
@@ -90,6 +93,7 @@ impl Trigger {
             Self::Flush => "flush",
             Self::Log => "log",
             Self::Memory => "memory",
+            Self::Shutdown => "shutdown",
             Self::Size => "size",
         }
     }
@@ -123,6 +127,8 @@ pub struct Cutter<R: Runtime> {
     /// There is something to look at.
     wake: Rc<Signal>,
     flushes: RefCell<Vec<Responder>>,
+    /// Who asks to flush from now on does so because the process ends.
+    ends: Cell<bool>,
     /// When the heads of a tenant were first seen since they were cut last, [`crate::runtime::Clock::now_ns`].
     first_seen_ns: RefCell<BTreeMap<TenantId, u64>>,
     /// Frozen heads whose cut failed, by tenant.
@@ -167,6 +173,7 @@ impl<R: Runtime> Cutter<R> {
             readiness,
             wake,
             flushes: RefCell::default(),
+            ends: Cell::new(false),
             first_seen_ns: RefCell::default(),
             waiting: RefCell::default(),
             leftovers: RefCell::default(),
@@ -187,6 +194,11 @@ impl<R: Runtime> Cutter<R> {
         flushes.push(responder);
         drop(flushes);
         self.wake.notify();
+    }
+
+    /// The next flush is the last.
+    pub fn note_end(&self) {
+        self.ends.set(true);
     }
 
     /// What is being done to publish a block; `None` between two.
@@ -224,11 +236,12 @@ impl<R: Runtime> Cutter<R> {
         let mut outcome = Ok(());
         let mut tenants: BTreeSet<TenantId> = self.bytes_of_tenants().await.into_keys().collect();
         tenants.extend(self.waiting.borrow().keys().cloned());
+        let trigger = if self.ends.get() { Trigger::Shutdown } else { Trigger::Flush };
         for tenant in tenants {
             // Frozen heads of an earlier try first, and then what came since.
             let cuts = if self.waiting.borrow().contains_key(&tenant) { 2 } else { 1 };
             for _ in 0..cuts {
-                let cut = self.cut(&tenant, Trigger::Flush).await;
+                let cut = self.cut(&tenant, trigger).await;
                 if let Err(message) = cut {
                     let text = format!("flushing tenant {tenant}: {message}");
                     outcome = outcome.and_then(|()| Err(Failure::new(Code::Internal, "", text)));

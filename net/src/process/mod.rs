@@ -1,11 +1,12 @@
 //! A process from its start to its end: everything that shards share, their start, the order in which they stop.
 //!
 //! ```text
-//! main thread: lock data ─► choose a runtime ─► address ─► shards ─► wait for a signal ─► Drain to all ─► Close to all ─► join
+//! main thread: lock data ─► choose a runtime ─► address ─► shards ─► wait for a signal ─► Drain, Cut, Close to all ─► join
 //! ```
-//! Stopping has two steps, because requests of one shard need the others: every shard drains (answers what is under way,
-//! takes nothing new), and only when all have drained, or their time is up, does any close its log. The process ends within
-//! `SHUTDOWN_MAX` of the signal whatever happens.
+//! Stopping has three steps, because requests of one shard need the others: every shard drains (answers what is under way,
+//! takes nothing new); when all have drained, or their time is up, each cuts its heads; and when all have cut, or their time is
+//! up, each closes its log, which is gone if blocks have all of it. A further signal ends the step that is under way: what is not
+//! cut is in the log. The process ends within `SHUTDOWN_MAX` of the first whatever happens.
 //! What a shard does is in `shard_main`; nothing else here runs on a shard.
 
 mod address;
@@ -45,14 +46,22 @@ const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// How long the others may drain once a shard has failed: what waits for that shard is never answered.
 const DRAIN_FAILED_MAX: Duration = Duration::from_secs(1);
 
-/// How long closing the logs may take once all shards have drained: a flush and a sync.
+/// How long heads may be cut at the end: several times what heads that fill a node take. What is not in blocks then stays in
+/// the log.
+const CUT_MAX: Duration = Duration::from_secs(15);
+
+/// How long closing the logs may take: a flush and a sync.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 
 /// From the signal to the process's end at most; supervisors kill after 30 s.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(24);
 
+/// From the signal to the end of cutting at most, however long draining took.
+const CUT_END: Duration = Duration::from_secs(20);
+
 const _: () = assert!(
-    DRAIN_MAX.as_secs() + CLOSE_MAX.as_secs() < SHUTDOWN_MAX.as_secs(),
+    CUT_END.as_secs() >= DRAIN_MAX.as_secs()
+        && CUT_END.as_secs() + CLOSE_MAX.as_secs() < SHUTDOWN_MAX.as_secs(),
     "an orderly stop ends before the process is ended"
 );
 
@@ -127,6 +136,8 @@ struct ShardSeed {
     events: mpsc::Sender<Event>,
     /// Resolves when it shall drain.
     drain: oneshot::Receiver<()>,
+    /// Resolves when it shall cut its heads.
+    cut: oneshot::Receiver<()>,
     /// Resolves when it shall close its log and end.
     close: oneshot::Receiver<()>,
 }
@@ -138,6 +149,8 @@ enum Event {
     Signal(&'static str),
     /// A shard has answered everything and takes nothing new.
     Drained(ShardId),
+    /// A shard has put its heads into blocks, or could not.
+    HasCut(ShardId),
     /// A shard's thread has ended.
     Ended(ShardId, Result<(), String>),
 }
@@ -280,8 +293,10 @@ struct Settings {
 /// The running shards as the main thread sees them.
 struct Shards {
     drains: Vec<Option<oneshot::Sender<()>>>,
+    cuts: Vec<Option<oneshot::Sender<()>>>,
     closes: Vec<Option<oneshot::Sender<()>>>,
     drained: Vec<bool>,
+    has_cut: Vec<bool>,
     ended: Vec<bool>,
     failure: Option<ProcessError>,
     _watchdog: Watchdog,
@@ -308,8 +323,10 @@ impl Shards {
             Watchdog::start(pulses.clone()).map_err(io("starting the watchdog's thread"))?;
         let mut shards = Self {
             drains: Vec::new(),
+            cuts: Vec::new(),
             closes: Vec::new(),
             drained: vec![false; seats.len()],
+            has_cut: vec![false; seats.len()],
             ended: vec![false; seats.len()],
             failure: None,
             _watchdog: watchdog,
@@ -320,8 +337,10 @@ impl Shards {
         {
             let id = ShardId(number as u16);
             let (drain_in, drain) = oneshot::channel();
+            let (cut_in, cut) = oneshot::channel();
             let (close_in, close) = oneshot::channel();
             shards.drains.push(Some(drain_in));
+            shards.cuts.push(Some(cut_in));
             shards.closes.push(Some(close_in));
             let seed = ShardSeed {
                 id,
@@ -338,6 +357,7 @@ impl Shards {
                 pulse: pulse.clone(),
                 events: events.clone(),
                 drain,
+                cut,
                 close,
             };
             let thread = ShardThread { id, seat, data_path: data_path.to_owned(), pulse };
@@ -368,7 +388,12 @@ impl Shards {
             let failed = shards.failure.is_some();
             began + if failed { drain_max.min(DRAIN_FAILED_MAX) } else { drain_max }
         };
-        self.wait_until(events, drain_end, Self::all_drained);
+        let told = self.wait_until(events, drain_end, |shards| shards.all(&shards.drained));
+        if told != Told::ToHurry && self.failure.is_none() {
+            tell(&mut self.cuts);
+            let cut_end = (Instant::now() + CUT_MAX).min(began + CUT_END);
+            self.wait_until(events, |_| cut_end, |shards| shards.all(&shards.has_cut));
+        }
         tell(&mut self.closes);
         self.wait_until(events, |_| began + SHUTDOWN_MAX, |shards| shards.waiting() == 0);
         match (self.failure.take(), self.waiting()) {
@@ -384,13 +409,15 @@ impl Shards {
         events: &mpsc::Receiver<Event>,
         deadline: impl Fn(&Self) -> Instant,
         enough: impl Fn(&Self) -> bool,
-    ) {
+    ) -> Told {
         while !enough(self) {
-            if matches!(self.next(events, Some(deadline(self))), Stopping::Signal | Stopping::Late)
-            {
-                return;
+            match self.next(events, Some(deadline(self))) {
+                Stopping::Signal => return Told::ToHurry,
+                Stopping::Late => return Told::Late,
+                Stopping::No | Stopping::Ended => {}
             }
         }
+        Told::Enough
     }
 
     fn next(&mut self, events: &mpsc::Receiver<Event>, deadline: Option<Instant>) -> Stopping {
@@ -411,6 +438,10 @@ impl Shards {
                 self.drained[shard.0 as usize] = true;
                 Stopping::No
             }
+            Ok(Event::HasCut(shard)) => {
+                self.has_cut[shard.0 as usize] = true;
+                Stopping::No
+            }
             Ok(Event::Ended(shard, result)) => {
                 self.ended[shard.0 as usize] = true;
                 if let Err(reason) = result {
@@ -421,14 +452,23 @@ impl Shards {
         }
     }
 
-    fn all_drained(&self) -> bool {
-        self.drained.iter().zip(&self.ended).all(|(drained, ended)| *drained || *ended)
+    /// Whether all shards that have not ended are so far.
+    fn all(&self, far: &[bool]) -> bool {
+        far.iter().zip(&self.ended).all(|(far, ended)| *far || *ended)
     }
 
     /// Shards whose thread has not ended.
     fn waiting(&self) -> usize {
         self.ended.iter().filter(|ended| !**ended).count()
     }
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Enough,
+    ToHurry,
+    Late,
 }
 
 /// What an event means for whoever waits.
@@ -461,8 +501,10 @@ mod tests {
         let (close_in, close) = oneshot::channel();
         let mut shards = Shards {
             drains: Vec::new(),
+            cuts: Vec::new(),
             closes: vec![None, Some(close_in)],
             drained: vec![false; 2],
+            has_cut: vec![false; 2],
             ended: vec![false; 2],
             failure: None,
             _watchdog: Watchdog::start(Vec::new()).unwrap(),

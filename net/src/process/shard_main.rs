@@ -117,9 +117,18 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
     readiness.set_draining();
     drop(stop_accepting);
     server.drain();
-    let mut close = seed.close;
-    select(pin!(server.drained()), &mut close).await;
-    let _ = seed.events.send(Event::Drained(id));
+    let (mut cut, mut close) = (seed.cut, seed.close);
+    let asked = match select(pin!(server.drained()), select(&mut cut, &mut close)).await {
+        Either::Left((_, asked)) => {
+            let _ = seed.events.send(Event::Drained(id));
+            asked.await
+        }
+        Either::Right((asked, _)) => asked,
+    };
+    if let Either::Left((Ok(()), close)) = asked {
+        select(pin!(shard.cut_last()), close).await;
+        let _ = seed.events.send(Event::HasCut(id));
+    }
     if !close.is_terminated() {
         let _ = close.await;
     }
