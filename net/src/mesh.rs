@@ -11,6 +11,7 @@
 //!   refused replay would end the process, and clients push while recovery runs.
 //! - Rates, places, selects, spreads, flushes, metrics: a few for each push, question, flush and scrape under way; credits of their own, so that a node full of
 //!   pushes still answers.
+//! - Asking that what was replayed be published: once for each shard, when its recovery is done.
 //! - Recalls of what a home shard has lent: rates and places wait for them, so they have a credit of their own, too.
 //!
 //! A caller that goes away frees nothing here: the request is with the other shard all the same, and its credit comes back
@@ -58,14 +59,17 @@ enum Kind {
     Select,
     Spread,
     Flush,
+    Publish,
     Metrics,
 }
 
 const KINDS_COUNT: usize = Kind::Metrics as usize + 1;
 
 /// How kinds are called in metrics, in their order.
-const KIND_NAMES: [&str; KINDS_COUNT] =
-    ["append", "replay", "rate", "places", "recall", "select", "spread", "flush", "metrics"];
+const KIND_NAMES: [&str; KINDS_COUNT] = [
+    "append", "replay", "rate", "places", "recall", "select", "spread", "flush", "publish",
+    "metrics",
+];
 
 impl Kind {
     fn of(request: &Request) -> Self {
@@ -79,6 +83,7 @@ impl Kind {
             Request::Select(_) => Self::Select,
             Request::Spread(_) => Self::Spread,
             Request::Flush => Self::Flush,
+            Request::PublishReplayed => Self::Publish,
             Request::Metrics => Self::Metrics,
         }
     }
@@ -321,7 +326,7 @@ mod tests {
     fn answer(request: &Request) -> Reply {
         match request {
             Request::Append(_) => Reply::Append(AppendReply::Stored),
-            Request::Replay(_) => Reply::Replay(ReplayReply::Done),
+            Request::Replay(_) => Reply::Replay(ReplayReply::Done { withheld: 0 }),
             Request::Rate(_) => Reply::Rate(RateReply::Noted),
             other => panic!("nobody here asks {other:?}"),
         }

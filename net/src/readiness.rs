@@ -42,11 +42,6 @@ impl Readiness {
         recovery.done_bytes.store(done_bytes, Ordering::Relaxed);
     }
 
-    /// Bytes of logs that all shards have read so far.
-    pub fn done_bytes(&self) -> u64 {
-        self.0.shards.iter().map(|shard| shard.done_bytes.load(Ordering::Relaxed)).sum()
-    }
-
     /// A shard has listed the blocks of earlier runs and opened its own.
     pub fn set_blocks_listed(&self, shard: ShardId) {
         self.0.shards[shard.0 as usize].listed.store(true, Ordering::Release);

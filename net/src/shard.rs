@@ -13,6 +13,7 @@ use engine::head::{HeadOptions, Heads};
 use engine::profile::Step;
 use engine::query::{Progress as SelectProgress, Select};
 use engine::spread::SpreadOptions;
+use futures_util::future::join_all;
 use proto::rpc::select::{SelectReply, SelectRequest};
 use proto::rpc::{Code, Failure, MetricSample, Reply, Request};
 
@@ -32,7 +33,7 @@ use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
 use crate::wal::Log;
-use crate::wal::recovery::{self, Progress, RecoveryError, Share};
+use crate::wal::recovery::{self, FinishedLog, Progress, RecoveryError, Share};
 
 /// Reads that one shard works on at a time; more are refused with 429. What each holds
 /// (dense sums as long as the largest head's tree, mostly) is in the memory budget.
@@ -46,13 +47,6 @@ const SEAL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a recovering shard tells its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Memory that a byte of a log may come to, until enough of them has been read to know: a log of stacks that are all new and not
-/// compressed takes 3.3 (`docs/memory.md`).
-const LOG_GROWTH: u64 = 4;
-
-/// Bytes of logs that tell what the rest comes to.
-const LOG_GROWTH_KNOWN_BYTES: u64 = 8 << 20;
 
 /// How often a shard looks whether all have listed their blocks.
 const LISTED_INTERVAL: Duration = Duration::from_millis(5);
@@ -187,6 +181,7 @@ impl<R: Runtime> Shard<R> {
                     counters: Rc::clone(&counters),
                     heads: Rc::clone(&heads),
                     blocks: Rc::clone(&blocks),
+                    cutter: Rc::clone(&cutter),
                     log: log.clone(),
                     spreads: Rc::clone(&spreads),
                 },
@@ -220,7 +215,8 @@ impl<R: Runtime> Shard<R> {
         shard
     }
 
-    /// Opens this shard's blocks, and puts its share of the logs of earlier runs back. Reads are served when every shard has.
+    /// Opens this shard's blocks, and puts its share of the logs of earlier runs back. Reads are served when every shard has. Goes
+    /// on until blocks have all of it, and removes the logs.
     pub async fn recover(&self, share: Share) -> Result<(), StartError> {
         let own = self.mesh.own();
         let has_logs = recovery::has_logs(&self.rt, share).await?;
@@ -235,28 +231,37 @@ impl<R: Runtime> Shard<R> {
         self.tell_progress(Rc::clone(&progress), Rc::clone(&ended));
         let outcome = recovery::recover(&self.rt, share, &self.mesh, &progress).await;
         ended.set(true);
-        self.budget.expect(0);
         let recovered = outcome?;
-        let recovery::Recovered { logs, records, torn, lost } = recovered;
+        let recovery::Recovered { logs, records, torn, lost, withheld, finished } = recovered;
+        let shard = own.0;
         if logs > 0 {
-            tracing::info!(shard = self.mesh.own().0, logs, records, torn, lost, "recovered");
+            tracing::info!(shard, logs, records, torn, lost, withheld, "recovered");
         }
         self.readiness.set_recovered(own);
+        self.release(finished).await;
         Ok(())
+    }
+
+    /// Removes logs when blocks have all that recoveries put back. Where one cannot be removed the next start finds nothing new in it.
+    async fn release(&self, logs: Vec<FinishedLog>) {
+        let mesh = &self.mesh;
+        let published = mesh.shards().map(|shard| mesh.call(shard, Request::PublishReplayed));
+        if join_all(published).await.iter().any(Result::is_err) {
+            return; // the process is stopping
+        }
+        for log in logs {
+            match log.clone().remove(&self.rt).await {
+                Ok(()) => tracing::info!(%log, "removed: blocks have all of it"),
+                Err(error) => tracing::warn!(%log, %error, "not removed; blocks have all of it"),
+            }
+        }
     }
 
     fn tell_progress(&self, progress: Rc<Progress>, ended: Rc<Cell<bool>>) {
         let (rt, readiness, own) = (self.rt.clone(), self.readiness.clone(), self.mesh.own());
-        let budget = self.budget.clone();
         self.rt.spawn(Class::Rpc, async move {
             while !ended.get() {
-                let (done_bytes, total_bytes) =
-                    (progress.done_bytes.get(), progress.total_bytes.get());
-                readiness.set_progress(own, done_bytes, total_bytes);
-                let left_bytes = total_bytes.saturating_sub(done_bytes);
-                let (read_bytes, held_bytes) =
-                    (readiness.done_bytes(), budget.budget().accounted_bytes());
-                budget.expect(expected_bytes(left_bytes, read_bytes, held_bytes));
+                readiness.set_progress(own, progress.done_bytes.get(), progress.total_bytes.get());
                 rt.sleep(PROGRESS_INTERVAL).await;
             }
         });
@@ -328,6 +333,7 @@ impl<R: Runtime> Shard<R> {
                 responder.reply(Reply::Spread(self.spreads.serve(request)));
             }
             Request::Flush => self.cutter.flush(responder),
+            Request::PublishReplayed => self.cutter.publish_replayed(responder),
             Request::Metrics => {
                 let shard = Rc::clone(self);
                 self.rt.spawn(Class::Rpc, async move {
@@ -463,15 +469,6 @@ impl<R: Runtime> Shard<R> {
         samples.extend(self.more_metrics.borrow().iter().flat_map(|source| source()));
         samples
     }
-}
-
-/// What the rest of a log comes to in memory, when the node has read so many bytes of logs and holds so many now.
-fn expected_bytes(left_bytes: u64, read_bytes: u64, held_bytes: u64) -> u64 {
-    if read_bytes < LOG_GROWTH_KNOWN_BYTES {
-        return left_bytes.saturating_mul(LOG_GROWTH);
-    }
-    let expected = u128::from(left_bytes) * u128::from(held_bytes) / u128::from(read_bytes);
-    u64::try_from(expected).unwrap_or(u64::MAX)
 }
 
 /// One read that the shard works on.

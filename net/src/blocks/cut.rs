@@ -5,7 +5,7 @@
 //!               ▲                                  │ failed: what was written goes, the heads stay frozen and readable
 //!               └──────────────── after a while ◄──┘
 //! ```
-//! Heads are cut by size, age, memory that runs short, a log that is nearly full, on request and at the end of the process. With the swap the log is told
+//! Heads are cut by size, age, memory that runs short, a log that is nearly full, on request, behind a recovery and at the end of the process. With the swap the log is told
 //! that it need not hold their records any more.
 //!
 //! A tenant has at most one set of frozen heads that wait for their block: while they do, its new heads are left alone.
@@ -75,6 +75,8 @@ pub enum Trigger {
     Log,
     /// Memory runs short.
     Memory,
+    /// A recovery has put records of earlier runs into them, and their logs are to go.
+    Recovery,
     /// The process ends.
     Shutdown,
     /// They are large.
@@ -83,8 +85,15 @@ pub enum Trigger {
 
 impl Trigger {
     /// All of them, by name.
-    pub const ALL: [Self; 6] =
-        [Self::Age, Self::Flush, Self::Log, Self::Memory, Self::Shutdown, Self::Size];
+    pub const ALL: [Self; 7] = [
+        Self::Age,
+        Self::Flush,
+        Self::Log,
+        Self::Memory,
+        Self::Recovery,
+        Self::Shutdown,
+        Self::Size,
+    ];
 
     /// Value of the label `trigger` in metrics.
     pub fn as_str(self) -> &'static str {
@@ -93,6 +102,7 @@ impl Trigger {
             Self::Flush => "flush",
             Self::Log => "log",
             Self::Memory => "memory",
+            Self::Recovery => "recovery",
             Self::Shutdown => "shutdown",
             Self::Size => "size",
         }
@@ -127,6 +137,8 @@ pub struct Cutter<R: Runtime> {
     /// There is something to look at.
     wake: Rc<Signal>,
     flushes: RefCell<Vec<Responder>>,
+    /// Shards that have no more to replay and wait until what they replayed is in blocks.
+    publishes: RefCell<Vec<Responder>>,
     /// Who asks to flush from now on does so because the process ends.
     ends: Cell<bool>,
     /// When the heads of a tenant were first seen since they were cut last, [`crate::runtime::Clock::now_ns`].
@@ -173,6 +185,7 @@ impl<R: Runtime> Cutter<R> {
             readiness,
             wake,
             flushes: RefCell::default(),
+            publishes: RefCell::default(),
             ends: Cell::new(false),
             first_seen_ns: RefCell::default(),
             waiting: RefCell::default(),
@@ -193,6 +206,17 @@ impl<R: Runtime> Cutter<R> {
         }
         flushes.push(responder);
         drop(flushes);
+        self.wake.notify();
+    }
+
+    /// Answers when every shard has asked and what recoveries put into this shard's heads is in blocks. A shard asks once.
+    pub fn publish_replayed(&self, responder: Responder) {
+        self.publishes.borrow_mut().push(responder);
+        self.wake.notify();
+    }
+
+    /// Looks at once whether something is to be cut.
+    pub fn look(&self) {
         self.wake.notify();
     }
 
@@ -219,6 +243,7 @@ impl<R: Runtime> Cutter<R> {
                 self.flush_all(flushes).await;
                 continue;
             }
+            self.answer_published();
             let mut pause = LOOK_INTERVAL;
             if let Some((tenant, trigger)) = self.due().await {
                 if self.cut(&tenant, trigger).await.is_ok() {
@@ -229,6 +254,20 @@ impl<R: Runtime> Cutter<R> {
                 retry = (retry * 2).min(RETRY_MAX);
             }
             select(pin!(self.wake.wait()), pin!(self.rt.sleep(pause))).await;
+        }
+    }
+
+    /// Whether no shard has more to replay.
+    fn is_all_replayed(&self) -> bool {
+        self.publishes.borrow().len() == usize::from(self.budget.budget().shards_count())
+    }
+
+    fn answer_published(&self) {
+        if self.is_all_replayed() && !self.log.has_put_back() {
+            let publishes = self.publishes.take();
+            for responder in publishes {
+                responder.reply(Reply::PublishReplayed);
+            }
         }
     }
 
@@ -280,6 +319,11 @@ impl<R: Runtime> Cutter<R> {
         if let Some(tenant) = self.waiting.borrow().keys().next() {
             return Some((tenant.clone(), Trigger::Size));
         }
+        if self.is_all_replayed()
+            && let Some(tenant) = self.log.tenant_put_back()
+        {
+            return Some((tenant, Trigger::Recovery));
+        }
         let bytes_of = self.bytes_of_tenants().await;
         let now_ns = self.rt.now_ns();
         let mut first_seen = self.first_seen_ns.borrow_mut();
@@ -323,6 +367,7 @@ impl<R: Runtime> Cutter<R> {
         let Some(frozen) = waiting.or_else(|| self.freeze(tenant)) else { return Ok(()) };
         self.first_seen_ns.borrow_mut().remove(tenant);
         let begun_ns = self.rt.now_ns();
+        self.budget.set_cutting(true);
         let block = match self.block_of(&frozen).await {
             Ok(block) => block,
             Err(error) => {
@@ -353,6 +398,7 @@ impl<R: Runtime> Cutter<R> {
         self.log.published(frozen.id());
         drop(frozen);
         self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
+        self.budget.set_cutting(!self.waiting.borrow().is_empty());
         self.step.set(None);
         Ok(())
     }

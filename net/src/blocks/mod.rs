@@ -121,6 +121,11 @@ impl Blocks {
         Err(Failure::new(Code::DataLoss, "block_damaged", message))
     }
 
+    /// Whether a tenant has a block that does not open: which profiles it holds is not known.
+    pub fn has_damaged(&self, tenant: &TenantId) -> bool {
+        self.damaged.borrow().iter().any(|damaged| damaged.tenant == *tenant)
+    }
+
     /// Whether a block of an earlier run holds a profile. Told until [`Self::forget_published`].
     pub fn is_published(&self, partition: &PartitionKey, identity: Identity) -> bool {
         self.published.borrow().get(partition).is_some_and(|held| held.contains(identity))
@@ -150,7 +155,6 @@ impl Blocks {
     }
 
     fn add_damaged(&self, damaged: Damaged) {
-        self.metrics.blocks_damaged.set(self.metrics.blocks_damaged.get() + 1);
         self.damaged.borrow_mut().push(damaged);
     }
 }

@@ -109,15 +109,18 @@ impl Blocks {
                     self.add(Arc::new(block));
                 }
             }
-            Err(reason) if is_own => {
-                tracing::error!(
-                    path,
-                    reason,
-                    "this block cannot be read: reads of its tenant are refused"
-                );
+            // Another shard's block, too: it may hold records that this one owns.
+            Err(reason) => {
+                if is_own {
+                    tracing::error!(
+                        path,
+                        reason,
+                        "this block cannot be read: reads of its tenant are refused"
+                    );
+                    self.metrics.blocks_damaged.set(self.metrics.blocks_damaged.get() + 1);
+                }
                 self.add_damaged(Damaged { tenant: tenant.clone(), path, reason });
             }
-            Err(_) => {} // its owner says so
         }
         rt.yield_if_needed().await;
     }

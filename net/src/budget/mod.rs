@@ -8,8 +8,8 @@
 //! by looking at the process and leaves less to lease.
 //!
 //! Pushes are admitted up to `PUSHES_PERCENT_MAX` of the limit and reads up to all of it: what was pushed stays, so a node that
-//! pushes have filled to the brim could never be read again. A recovery uses what pushes may not, and pushes leave it what it
-//! will still need: a run that stayed within its limit leaves logs that fit again. Memory that is taken without being asked for (heads grow by what
+//! pushes have filled to the brim could never be read again. A recovery fills less than pushes may and more than
+//! the cutter leaves, so heads are cut while it goes on, however long the logs are. Memory that is taken without being asked for (heads grow by what
 //! a profile turns out to hold) may overdraw a lease; then nothing is admitted until it fits again.
 
 mod pool;
@@ -30,6 +30,10 @@ pub use self::rss::RssWatch;
 /// Percent of the limit that pushes may fill. What they fill is held until a head is cut; reads hold theirs for a moment, and
 /// a tenth is room for the parts of many.
 const PUSHES_PERCENT_MAX: u64 = 90;
+
+/// Percent of the limit that a recovery may fill: above where the cutter begins to make room, below what pushes may, which are
+/// taken meanwhile.
+const RECOVERY_PERCENT_MAX: u64 = 80;
 
 /// [`Failure::reason`] of what memory has no room for.
 pub const MEMORY_LIMIT: &str = "memory_limit";
@@ -55,7 +59,7 @@ impl Budget {
             used_bytes: Cell::new(0),
             lease_bytes: Cell::new(0),
             overdrawn_bytes: Cell::new(0),
-            expected_bytes: Cell::new(0),
+            is_cutting: Cell::new(false),
             refused: Default::default(),
             cache: OnceCell::new(),
         };
@@ -90,6 +94,11 @@ impl Budget {
     /// Real memory that nobody accounts.
     pub fn unaccounted_bytes(&self) -> u64 {
         self.pool.unaccounted_bytes()
+    }
+
+    /// Whether heads of any shard are being cut, or wait for the next try: memory will come back.
+    pub fn is_cutting(&self) -> bool {
+        self.pool.is_cutting()
     }
 
     /// Takes a look at the process's memory in.
@@ -182,7 +191,8 @@ impl User {
     fn percent_max(self) -> u64 {
         match self {
             Self::Pushes => PUSHES_PERCENT_MAX,
-            Self::Reads | Self::Recovery => 100,
+            Self::Recovery => RECOVERY_PERCENT_MAX,
+            Self::Reads => 100,
         }
     }
 }
@@ -206,8 +216,7 @@ struct State {
     lease_bytes: Cell<u64>,
     /// What is used beyond it, as the pool knows it.
     overdrawn_bytes: Cell<u64>,
-    /// What this shard's recovery will still put into heads.
-    expected_bytes: Cell<u64>,
+    is_cutting: Cell<bool>,
     /// Refusals by [`User`].
     refused: [Cell<u64>; User::ALL.len()],
     /// What is kept for speed alone.
@@ -221,16 +230,17 @@ impl ShardBudget {
         Self { state: Rc::clone(&self.state), user: User::Pushes }
     }
 
-    /// The same part as a recovery sees it: it may use all of the limit.
+    /// The same part as a recovery sees it.
     #[must_use]
     pub fn for_recovery(&self) -> Self {
         Self { state: Rc::clone(&self.state), user: User::Recovery }
     }
 
-    /// Tells what this shard's recovery will still put into heads, of any shard; pushes leave it room.
-    pub fn expect(&self, bytes: u64) {
-        let before = self.state.expected_bytes.replace(bytes);
-        self.state.budget.pool.expect(before, bytes);
+    /// Tells whether this shard's cutter is at work, or will try again.
+    pub fn set_cutting(&self, is_at_work: bool) {
+        if self.state.is_cutting.replace(is_at_work) != is_at_work {
+            self.state.budget.pool.set_cutting(is_at_work);
+        }
     }
 
     /// Accounts a cache from now on, and has it emptied before anything is refused. Called once a shard; [`Self::note_cache`]
@@ -281,17 +291,11 @@ impl ShardBudget {
             100 => String::new(),
             percent => format!("{percent}% of the "),
         };
-        let recovery = match pool.expected_bytes() {
-            bytes if bytes > 0 && self.user == User::Pushes => {
-                format!(", about {} kept for the logs of earlier runs", byte_size::iec(bytes))
-            }
-            _ => String::new(),
-        };
         Failure::new(
             Code::ResourceExhausted,
             MEMORY_LIMIT,
             format!(
-                "{part}memory limit of {} reached ({} in use, {} more asked for{recovery}); retry later, or raise -memory.limit",
+                "{part}memory limit of {} reached ({} in use, {} more asked for); retry later, or raise -memory.limit",
                 byte_size::iec(pool.limit_bytes()),
                 byte_size::iec(pool.accounted_bytes() + pool.unaccounted_bytes()),
                 byte_size::iec(more_bytes),
@@ -372,9 +376,7 @@ impl State {
     fn lease_beside_cache(&self, more_bytes: u64, user: User) -> bool {
         self.cover();
         let pool = &self.budget.pool;
-        let kept = if user == User::Pushes { pool.expected_bytes() } else { 0 };
-        let cap = pool.cap_bytes(user.percent_max()).and_then(|cap| cap.checked_sub(kept));
-        let Some(cap) = cap else { return false };
+        let Some(cap) = pool.cap_bytes(user.percent_max()) else { return false };
         let Some(needed) = self.used_bytes.get().checked_add(more_bytes) else { return false };
         let lease = self.lease_bytes.get();
         if needed <= lease {
@@ -436,8 +438,10 @@ impl Drop for State {
     fn drop(&mut self) {
         self.budget.pool.give_back(self.lease_bytes.get());
         self.budget.pool.overdraw(self.overdrawn_bytes.get(), 0);
-        self.budget.pool.expect(self.expected_bytes.get(), 0);
         self.budget.pool.set_accounted(self.own.0 as usize, 0);
+        if self.is_cutting.get() {
+            self.budget.pool.set_cutting(false);
+        }
     }
 }
 

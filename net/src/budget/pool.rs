@@ -32,8 +32,8 @@ pub(super) struct Pool {
     overdrawn_bytes: AtomicU64,
     /// What the process holds beside what is accounted.
     unaccounted_bytes: AtomicU64,
-    /// What recoveries will still put into heads: pushes leave it alone.
-    expected_bytes: AtomicU64,
+    /// Shards whose cutter is making room, or will try again.
+    cutting: AtomicU64,
     /// Real memory at the last look; 0 before the first.
     rss_bytes: AtomicU64,
     /// What each shard accounts: written by the shard alone.
@@ -49,7 +49,7 @@ impl Pool {
             leased_bytes: AtomicU64::new(0),
             overdrawn_bytes: AtomicU64::new(0),
             unaccounted_bytes: AtomicU64::new(0),
-            expected_bytes: AtomicU64::new(0),
+            cutting: AtomicU64::new(0),
             rss_bytes: AtomicU64::new(0),
             accounted_bytes: (0..shards_count).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -89,13 +89,17 @@ impl Pool {
         self.accounted_bytes[shard].store(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn expected_bytes(&self) -> u64 {
-        self.expected_bytes.load(Ordering::Relaxed)
+    pub(super) fn is_cutting(&self) -> bool {
+        self.cutting.load(Ordering::Relaxed) > 0
     }
 
-    /// Takes the change of what a shard's recovery will still need in.
-    pub(super) fn expect(&self, before: u64, now: u64) {
-        self.expected_bytes.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    /// One shard's cutter begins or ends to be at work.
+    pub(super) fn set_cutting(&self, is_at_work: bool) {
+        if is_at_work {
+            self.cutting.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.cutting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Notes what a look at the process found.

@@ -29,7 +29,7 @@ use futures_util::StreamExt;
 use proto::rpc::append::{AppendReply, AppendRequest, ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure, Reply, Retry};
 
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, Cutter};
 use crate::budget::{Kind, ShardBudget};
 use crate::component::distributor::claimed_profile_bytes;
 use crate::component::places::{Places, Taken};
@@ -52,7 +52,8 @@ pub const INGEST_QUEUE_FULL: &str = "ingest_queue_full";
 /// (`docs/memory.md`). Given back when it is known.
 const APPEND_RESERVE: u64 = 4;
 
-/// How long a recovery waits for memory that pushes and reads under way hold, before it gives up.
+/// How long a recovery waits for memory that pushes and reads under way hold, before it gives up. For heads that are being cut
+/// it waits as long as that takes.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it looks meanwhile.
@@ -79,6 +80,8 @@ pub struct Ingester<R: Runtime> {
     pub heads: Rc<RefCell<Heads>>,
     /// Blocks of the shard.
     pub blocks: Rc<Blocks>,
+    /// What makes room in memory.
+    pub cutter: Rc<Cutter<R>>,
     /// Log of the shard.
     pub log: Log<R>,
     /// Which services are hot.
@@ -194,33 +197,32 @@ impl<R: Runtime> Ingester<R> {
     ) {
         let received_bytes = request.profile.len();
         worker.busy_ns = 0;
+        let tenant =
+            TenantId::parse(&request.tenant).expect("the distributor routed a checked tenant id");
+        let partition = PartitionKey {
+            tenant,
+            service_name: request.service_name.as_str().into(),
+            split: request.split,
+        };
+        let identity = Identity { origin: request.origin, seq: request.seq };
         let admission = match self.admit(worker, &mut request).await {
             Ok(Ok(admission)) => admission,
             Ok(Err(reason)) => {
-                self.counters.count_discarded(&request.tenant, reason, received_bytes);
+                self.note_refused(&partition, identity, reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Dropped { reason }));
             }
             Err(failure) => {
-                self.counters.count_discarded(&request.tenant, failure.reason, received_bytes);
+                self.note_refused(&partition, identity, failure.reason, received_bytes);
                 // Its text may quote all labels; the push joins many.
                 let refused = AppendReply::Refused(failure.shortened());
                 return responder.reply(Reply::Append(refused));
             }
         };
-        let tenant =
-            TenantId::parse(&request.tenant).expect("the distributor routed a checked tenant id");
-        let partition = PartitionKey {
-            tenant,
-            service_name: request.service_name.into(),
-            split: request.split,
-        };
-        let identity = Identity { origin: request.origin, seq: request.seq };
         self.begin(worker, &partition, identity, &admission);
         let taken = match self.take_places(worker, &partition.tenant, &admission).await {
             Ok(taken) => taken,
             Err(failure) => {
-                let tenant = partition.tenant.as_str();
-                self.counters.count_discarded(tenant, failure.reason, received_bytes);
+                self.note_refused(&partition, identity, failure.reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Refused(failure)));
             }
         };
@@ -242,8 +244,7 @@ impl<R: Runtime> Ingester<R> {
         let (pending, _reserve) = match appended {
             Ok(appended) => appended,
             Err(failure) => {
-                let tenant = partition.tenant.as_str();
-                self.counters.count_discarded(tenant, failure.reason, received_bytes);
+                self.note_refused(&partition, identity, failure.reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Refused(failure)));
             }
         };
@@ -279,6 +280,18 @@ impl<R: Runtime> Ingester<R> {
             let reply = outcome.map_or_else(AppendReply::InDoubt, |()| AppendReply::Stored);
             responder.reply(Reply::Append(reply));
         });
+    }
+
+    /// Counts a profile that leaves no trace but its number.
+    fn note_refused(
+        &self,
+        key: &PartitionKey,
+        identity: Identity,
+        reason: &'static str,
+        bytes: usize,
+    ) {
+        self.counters.count_discarded(key.tenant.as_str(), reason, bytes);
+        self.heads.borrow_mut().note_used_up(key, identity);
     }
 
     /// Decodes and checks; `Ok(Err(reason))` when nothing to store is left.
@@ -369,39 +382,53 @@ impl<R: Runtime> Ingester<R> {
     }
 
     async fn replay(&self, worker: &mut Worker, request: ReplayRequest) -> ReplayReply {
+        let mut withheld = 0;
         for bytes in request.records {
             if let Err(text) = self.wait_for_room().await {
                 return ReplayReply::NoRoom(text);
             }
-            if let Err(text) = self.replay_one(worker, &bytes).await {
-                return ReplayReply::Damaged(text);
+            match self.replay_one(worker, &bytes).await {
+                Ok(Replayed::PutBack) => {
+                    let replayed = &self.counters.profiles_replayed;
+                    replayed.set(replayed.get() + 1);
+                }
+                Ok(Replayed::Published) => {}
+                Ok(Replayed::Withheld) => withheld += 1,
+                Err(text) => return ReplayReply::Damaged(text),
             }
-            self.counters.profiles_replayed.set(self.counters.profiles_replayed.get() + 1);
             self.rt.yield_if_needed().await;
         }
-        ReplayReply::Done
+        ReplayReply::Done { withheld }
     }
 
-    /// Waits while there is no memory for a record: what pushes and reads hold comes back.
+    /// Waits while there is no memory for a record: heads are cut, what pushes and reads hold comes back. As long as a cut of any
+    /// shard is under way or waits for its next try (a full disk, mostly), there is hope.
     async fn wait_for_room(&self) -> Result<(), String> {
         // No job ends meanwhile that would tell.
         self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
         let budget = self.budget.for_recovery();
-        let given_up_ns = self.rt.now_ns() + RECOVERY_PATIENCE.as_nanos() as u64;
+        let mut waits_since_ns = self.rt.now_ns();
         while let Err(failure) = budget.admit(0) {
-            if self.rt.now_ns() >= given_up_ns {
+            let now_ns = self.rt.now_ns();
+            if self.budget.budget().is_cutting() {
+                waits_since_ns = now_ns;
+            } else if now_ns - waits_since_ns >= RECOVERY_PATIENCE.as_nanos() as u64 {
                 return Err(failure.message);
             }
+            self.cutter.look();
             self.rt.sleep(RECOVERY_LOOK_INTERVAL).await;
         }
         Ok(())
     }
 
-    async fn replay_one(&self, worker: &mut Worker, bytes: &Bytes) -> Result<(), String> {
+    async fn replay_one(&self, worker: &mut Worker, bytes: &Bytes) -> Result<Replayed, String> {
         let record = Record::decode(bytes).map_err(|error| error.to_string())?;
         let Record { partition, origin, seq, admission, profile, receive_time_ms } = record;
         if self.blocks.is_published(&partition, Identity { origin, seq }) {
-            return Ok(());
+            return Ok(Replayed::Published);
+        }
+        if self.blocks.has_damaged(&partition.tenant) {
+            return Ok(Replayed::Withheld);
         }
         let identity = || {
             let (tenant, service) = (&partition.tenant, &partition.service_name);
@@ -422,8 +449,18 @@ impl<R: Runtime> Ingester<R> {
         self.apply(worker, &admission).await;
         self.places.note(&partition.tenant);
         self.log.put_back(&partition.tenant, receive_time_ms);
-        Ok(())
+        Ok(Replayed::PutBack)
     }
+}
+
+/// What became of a record of an earlier run.
+enum Replayed {
+    /// It is in a head.
+    PutBack,
+    /// A block has it.
+    Published,
+    /// Whether a block has it cannot be told.
+    Withheld,
 }
 
 /// Scratch of the worker, reused for every profile.

@@ -119,7 +119,7 @@ pub(super) async fn shard_main<R: HostRuntime>(rt: R, seed: ShardSeed) -> Result
     server.drain();
     let (mut cut, mut close) = (seed.cut, seed.close);
     let asked = match select(pin!(server.drained()), select(&mut cut, &mut close)).await {
-        Either::Left((_, asked)) => {
+        Either::Left(((), asked)) => {
             let _ = seed.events.send(Event::Drained(id));
             asked.await
         }

@@ -101,7 +101,7 @@ pub static METRICS: &[Metric] = &[
     metric!(Counter "pyrite_cut_seconds_total" { "shard" }
         "Time from freezing heads to swapping them for their block."),
     metric!(Counter "pyrite_cuts_total" { "shard", "trigger" }
-        "Cuts that ended well, by what asked for them: age, flush, log (nearly full), memory, shutdown, size."),
+        "Cuts that ended well, by what asked for them: age, flush, log (nearly full), memory, recovery, shutdown, size."),
     metric!(Gauge "pyrite_disk_free_bytes" { "shard" }
         "Bytes that may still be written on the file system of the data directory, as the shard saw it last."),
     metric!(Gauge "pyrite_disk_low" { "shard" }

@@ -160,6 +160,8 @@ impl<R: Runtime> Writer<R> {
         let Some(current) = self.current else { return shared.remove_directory().await };
         if shared.pins.borrow().oldest_segment().is_none() {
             current.file.close().await?;
+            // Whatever a crash leaves, no file stands behind one that is gone.
+            shared.rt.sync_dir(&shared.path).await?;
             let numbers = shared.oldest_segment.get()..=current.number;
             remove::remove_segments(&shared.rt, &shared.path, numbers).await?;
             return shared.remove_directory().await;

@@ -342,6 +342,16 @@ impl<R: Runtime> Log<R> {
         is_near_cap.then(|| shared.pins.borrow().tenant_before(current).cloned()).flatten()
     }
 
+    /// Whether heads have records of earlier runs that no block has.
+    pub fn has_put_back(&self) -> bool {
+        self.0.pins.borrow().has_put_back()
+    }
+
+    /// A tenant whose live heads have such records.
+    pub fn tenant_put_back(&self) -> Option<TenantId> {
+        self.0.pins.borrow().tenant_put_back().cloned()
+    }
+
     /// Whom to wake when the log is nearly full.
     pub(crate) fn wake_when_nearly_full(&self, cutter: Rc<Signal>) {
         *self.0.cutter.borrow_mut() = Some(cutter);

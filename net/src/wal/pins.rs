@@ -21,6 +21,8 @@ struct Pin {
     segment: u64,
     /// Least receive time, Unix milliseconds.
     receive_ms: i64,
+    /// Whether some are of earlier runs.
+    is_put_back: bool,
 }
 
 impl Pin {
@@ -28,6 +30,7 @@ impl Pin {
         Self {
             segment: self.segment.min(other.segment),
             receive_ms: self.receive_ms.min(other.receive_ms),
+            is_put_back: self.is_put_back || other.is_put_back,
         }
     }
 }
@@ -61,12 +64,12 @@ impl Pins {
         if *held == 0 {
             self.held.remove(&segment);
         }
-        self.pin(tenant, Pin { segment, receive_ms });
+        self.pin(tenant, Pin { segment, receive_ms, is_put_back: false });
     }
 
     /// A live head of the tenant has the rows of a record of an earlier run.
     pub(super) fn put_back(&mut self, tenant: &TenantId, receive_ms: i64) {
-        self.pin(tenant, Pin { segment: NO_SEGMENT, receive_ms });
+        self.pin(tenant, Pin { segment: NO_SEGMENT, receive_ms, is_put_back: true });
     }
 
     fn pin(&mut self, tenant: &TenantId, pin: Pin) {
@@ -106,6 +109,16 @@ impl Pins {
     fn frozen_segments(&self) -> impl Iterator<Item = u64> {
         let forgets = self.bug == Some(engine::planted::Bug::TruncateLogEarly);
         self.frozen.values().filter(move |_| !forgets).map(|pin| pin.segment)
+    }
+
+    /// Whether heads, live or frozen, have records of earlier runs that no block has.
+    pub(super) fn has_put_back(&self) -> bool {
+        self.live.values().chain(self.frozen.values()).any(|pin| pin.is_put_back)
+    }
+
+    /// A tenant whose live heads have such records.
+    pub(super) fn tenant_put_back(&self) -> Option<&TenantId> {
+        self.live.iter().find(|(_, pin)| pin.is_put_back).map(|(tenant, _)| tenant)
     }
 
     /// Receive time of the oldest record that only logs hold.
@@ -161,9 +174,12 @@ mod tests {
         pins.apply(1, &a, 9_000);
         pins.put_back(&b, 1_000);
         assert_eq!(pins.oldest_receive_ms(), Some(1_000));
+        assert_eq!((pins.tenant_put_back(), pins.has_put_back()), (Some(&b), true));
         pins.freeze(&b, FrozenId(1));
         assert_eq!(pins.oldest_receive_ms(), Some(1_000));
+        assert_eq!((pins.tenant_put_back(), pins.has_put_back()), (None, true));
         pins.publish(FrozenId(1));
+        assert!(!pins.has_put_back());
         assert_eq!((pins.oldest_receive_ms(), pins.oldest_segment()), (Some(9_000), Some(1)));
         pins.freeze(&a, FrozenId(2));
         pins.publish(FrozenId(2));

@@ -6,14 +6,18 @@ use std::ops::RangeInclusive;
 use super::directory::{log_path, run_path, segment_name};
 use crate::runtime::Runtime;
 
-/// Removes segments of a log that has no others behind them, the last first, each when the one behind it is durably gone.
+/// Removes segments of a log that has no others behind them, the last first, each when the one behind it is durably gone. Some
+/// may be gone already.
 pub(super) async fn remove_segments<R: Runtime>(
     rt: &R,
     directory: &str,
     numbers: RangeInclusive<u64>,
 ) -> io::Result<()> {
     for number in numbers.rev() {
-        rt.remove_file(&format!("{directory}/{}", segment_name(number))).await?;
+        match rt.remove_file(&format!("{directory}/{}", segment_name(number))).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            removed => removed?,
+        }
         rt.sync_dir(directory).await?;
     }
     Ok(())

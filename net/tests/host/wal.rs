@@ -77,7 +77,7 @@ impl Owners for Counted {
             last[writer as usize] = record.seq;
             assert!(record.profile == profile(writer, record.seq), "as it was sent");
         }
-        Ok(ReplayReply::Done)
+        Ok(ReplayReply::Done { withheld: 0 })
     }
 }
 

@@ -1,6 +1,6 @@
 //! One simulated node: the parts that ship, started over the simulator's disk.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -73,6 +73,8 @@ pub(crate) struct Node {
     log_bytes_max: u64,
     readiness: Readiness,
     failures: Rc<RefCell<Vec<String>>>,
+    /// Shards whose recovery has not removed its logs yet.
+    releasing: Rc<Cell<u16>>,
 }
 
 impl Node {
@@ -93,6 +95,7 @@ impl Node {
             bytes_max: start.log_bytes_max,
             pending_bytes_max: 256 << 10,
         };
+        let releasing = Rc::new(Cell::new(start.shards));
         let mut shards = Vec::new();
         for (number, inbox) in (0..).zip(inboxes) {
             let rt = world.shard(NODE, number);
@@ -119,6 +122,7 @@ impl Node {
             let shard = Shard::start(rt.clone(), mesh, inbox, shard_settings, log);
             shard.blocks().plant(start.bug);
             let (recovering, failures) = (Rc::clone(&shard), Rc::clone(&failures));
+            let releasing = Rc::clone(&releasing);
             let share = Share::new(id, start.shards, run).planted(start.bug);
             // Shards of a busy machine do not start at the same moment.
             let (clock, late) = (rt.clone(), Duration::from_micros(world.random().below(20_000)));
@@ -127,11 +131,17 @@ impl Node {
                 if let Err(error) = recovering.recover(share).await {
                     failures.borrow_mut().push(error.to_string());
                 }
+                releasing.set(releasing.get() - 1);
             });
             shards.push((rt, shard));
         }
         let Start { memory_limit_bytes, log_bytes_max, .. } = start;
-        Self { shards, memory_limit_bytes, run, log_bytes_max, readiness, failures }
+        Self { shards, memory_limit_bytes, run, log_bytes_max, readiness, failures, releasing }
+    }
+
+    /// Whether blocks have all that earlier runs left, and their logs are gone.
+    pub(crate) fn has_released(&self) -> bool {
+        self.releasing.get() == 0
     }
 
     /// `Some` when recovery has ended on every shard, well or with words.

@@ -170,6 +170,8 @@ impl Scenario {
         self.end(node, &clients)?;
         let node = self.start(no_rate_limit(), MEMORY_BYTES, CUTS_WHEN_ASKED);
         self.recovery(&node)?;
+        self.wait(|| node.has_released())
+            .map_err(|()| "logs of earlier runs are never removed".to_owned())?;
         let unfinished = node.unfinished_blocks(&self.world);
         if !unfinished.is_empty() {
             return Err(format!("after a start {unfinished:?} are left of blocks that are none"));

@@ -65,8 +65,11 @@ pub struct ReplayRequest {
 /// To a [`ReplayRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReplayReply {
-    /// All records are in their heads.
-    Done,
+    /// All records are in their heads, or in blocks.
+    Done {
+        /// But for so many of tenants that have a block which does not open: whether it holds them cannot be told.
+        withheld: u64,
+    },
     /// A record does not read as what the log's writer wrote.
     Damaged(String),
     /// There is no memory for the records, in these words.

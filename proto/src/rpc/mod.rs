@@ -33,6 +33,8 @@ pub enum Request {
     Spread(SpreadRequest),
     /// Put everything taken so far into blocks.
     Flush,
+    /// Put what recoveries put back into blocks. Each shard asks once, when it has no more to replay; answered when all have.
+    PublishReplayed,
     /// This shard's metrics, as samples of the text exposition.
     Metrics,
 }
@@ -54,6 +56,8 @@ pub enum Reply {
     Spread(ShardLoad),
     /// To [`Request::Flush`].
     Flush(Result<(), Failure>),
+    /// To [`Request::PublishReplayed`]: the logs are needed no more.
+    PublishReplayed,
     /// To [`Request::Metrics`].
     Metrics(Vec<MetricSample>),
 }

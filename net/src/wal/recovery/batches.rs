@@ -52,6 +52,8 @@ pub(super) struct Batches<'a, O: Owners> {
     /// Owners with a batch under way: the next one waits, so that the log's order is kept.
     busy: Vec<bool>,
     under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Sent> + 'a>>>,
+    /// Records that owners did not put back.
+    withheld: u64,
 }
 
 #[derive(Default)]
@@ -72,6 +74,7 @@ impl<'a, O: Owners> Batches<'a, O> {
             collected: (0..shards).map(|_| Batch::default()).collect(),
             busy: vec![false; shards],
             under_way: FuturesUnordered::new(),
+            withheld: 0,
         }
     }
 
@@ -134,20 +137,24 @@ impl<'a, O: Owners> Batches<'a, O> {
         self.busy[usize::from(owner.0)] = false;
         let path = || self.log.path.clone();
         match reply {
-            Ok(ReplayReply::Done) => Ok(()),
+            Ok(ReplayReply::Done { withheld }) => {
+                self.withheld += withheld;
+                Ok(())
+            }
             Ok(ReplayReply::Damaged(text)) => Err(RecoveryError::Refused { path: path(), text }),
             Ok(ReplayReply::NoRoom(text)) => Err(RecoveryError::NoRoom { path: path(), text }),
             Err(failure) => Err(RecoveryError::Owner { path: path(), owner, failure }),
         }
     }
 
-    pub(super) async fn finish(&mut self) -> Result<(), RecoveryError> {
+    /// Waits for all owners; how many records they did not put back.
+    pub(super) async fn finish(&mut self) -> Result<u64, RecoveryError> {
         for owner in 0..self.share.shards_count {
             self.send(ShardId(owner)).await?;
         }
         while !self.under_way.is_empty() {
             self.settle_one().await?;
         }
-        Ok(())
+        Ok(self.withheld)
     }
 }

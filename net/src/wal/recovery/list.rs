@@ -5,7 +5,7 @@ use std::io;
 use engine::wal::{BLOCK_BYTES, LogEnd, SEGMENT_HEADER_BYTES, SegmentFile};
 
 use super::error::io_error;
-use super::{RecoveryError, Share};
+use super::{FinishedLog, RecoveryError, Share};
 use crate::runtime::{File, Open, Runtime};
 use crate::wal::directory::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
 use crate::wal::remove::remove_directory;
@@ -19,6 +19,15 @@ pub(super) struct OldLog {
     pub(super) path: String,
     pub(super) files: Vec<SegmentFile>,
     rest: Rest,
+}
+
+impl OldLog {
+    /// All of it, to be removed; `None` where it has no files.
+    pub(super) fn finished(&self) -> Option<FinishedLog> {
+        let (first, last) = (self.files.first()?, self.files.last()?);
+        let segments = first.number..=last.number;
+        Some(FinishedLog { run: self.run, shard: self.shard, segments })
+    }
 }
 
 /// What a log seems to give back when it is read; those that give most are read first.
@@ -151,16 +160,16 @@ async fn segment_files<R: Runtime>(
     Ok(files)
 }
 
-/// Cuts off what the log's run had made ready and not used; a log without a record goes.
+/// Cuts off what the log's run had made ready and not used, and a group that a crash cut; a log without a record goes.
 pub(super) async fn trim<R: Runtime>(rt: &R, log: &OldLog, end: &LogEnd) -> io::Result<()> {
-    let empty = end.records_count == 0
-        && end.torn.is_none()
-        && end.used_bytes.iter().all(|used| *used <= SEGMENT_HEADER_BYTES as u64);
+    let empty = end.records_count == 0;
     // From its end: what is left when this is interrupted is a log that ends there, or is still damaged where it was.
     for (file, used) in log.files.iter().zip(&end.used_bytes).rev() {
         let path = format!("{}/{}", log.path, segment_name(file.number));
         if empty || *used == 0 {
             rt.remove_file(&path).await?;
+            // Before the one in front of it goes: a log has no gap.
+            rt.sync_dir(&log.path).await?;
         } else if *used < file.len {
             let opened = rt.open(&path, Open::Existing).await?;
             opened.truncate(*used).await?;

@@ -2,9 +2,17 @@
 //!
 //! The logs of all earlier runs, of any number of shards, are dealt to the shards of this run. Each reads its logs one after
 //! the other, groups the records by owner and sends them in batches, one under way to each owner, so that the order within a
-//! log is kept. Logs stay where they are: nothing else holds their records yet. Unused tails of zeros are cut off, and logs
-//! without a record removed: first of all, for a killed run leaves whole segments behind, and runs may be killed again and
-//! again before any gets to the end of its recovery.
+//! log is kept. Unused tails are cut off, and logs without a record removed: first of all, for a killed run leaves whole
+//! segments behind, and runs may be killed again and again before any gets to the end of its recovery.
+//!
+//! ```text
+//! read a log ─► owners put its records back ─► … all logs of the shard read ─► every owner is asked to publish ─┐
+//!                 (cut into blocks meanwhile)                                                                  │
+//!         the logs are removed, last segment first ◄── all have answered ◄── asked by all: cuts what is left ◄─┘
+//! ```
+//! A log stays until then: nothing else may hold the rest of its records. A crash at any point repeats nothing, for a record
+//! that a block has ((origin, seq) intervals) is not put back. Records of a tenant with a block that does not open are withheld,
+//! and their logs kept: what that block holds is not known.
 //!
 //! Bounded: [`BATCH_BYTES`] collected and as much under way for each owner, one read of the log.
 
@@ -14,12 +22,17 @@ mod list;
 mod read;
 
 use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::ops::RangeInclusive;
 
 use engine::route::ShardId;
 use engine::wal::LogEnd;
 
 use self::list::OldLog;
 use crate::runtime::Runtime;
+use crate::wal::directory::log_path;
+use crate::wal::remove::{remove_directory, remove_segments};
 
 pub use self::batches::{BATCH_BYTES, BATCH_RECORDS_MAX, Owners};
 pub use self::error::RecoveryError;
@@ -83,7 +96,7 @@ pub struct Progress {
 }
 
 /// What a shard's recovery did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Logs read to their end.
     pub logs: u64,
@@ -93,6 +106,33 @@ pub struct Recovered {
     pub torn: u64,
     /// Records that were given up, at least, with [`Repair::Truncate`].
     pub lost: u64,
+    /// Records that were not put back, for a block of their tenant does not open.
+    pub withheld: u64,
+    /// Logs that can go when blocks have all that was put back.
+    pub finished: Vec<FinishedLog>,
+}
+
+/// A log that was read to its end, all of it put back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FinishedLog {
+    run: u128,
+    shard: u16,
+    segments: RangeInclusive<u64>,
+}
+
+impl fmt::Display for FinishedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&log_path(self.run, self.shard))
+    }
+}
+
+impl FinishedLog {
+    /// Removes it.
+    pub async fn remove<R: Runtime>(self, rt: &R) -> io::Result<()> {
+        let Self { run, shard, segments } = self;
+        remove_segments(rt, &log_path(run, shard), segments).await?;
+        remove_directory(rt, run, shard).await
+    }
 }
 
 /// Whether any shard will read logs: none is removed before every shard has asked.
@@ -112,12 +152,16 @@ pub async fn recover<R: Runtime>(
     progress.total_bytes.set(bytes);
     let mut recovered = Recovered::default();
     for log in &logs {
-        let end = read::read(rt, share, log, owners, progress).await?;
+        let (end, withheld) = read::read(rt, share, log, owners, progress).await?;
         recovered.logs += 1;
         recovered.records += end.records_count;
         recovered.torn += u64::from(end.torn.is_some());
         recovered.lost += end.lost.as_ref().map_or(0, |lost| lost.records_count);
-        tell(log, &end);
+        recovered.withheld += withheld;
+        tell(log, &end, withheld);
+        if withheld == 0 && end.records_count > 0 {
+            recovered.finished.extend(log.finished());
+        }
         if let Err(error) = list::trim(rt, log, &end).await {
             tracing::warn!(log = %log.path, %error, "unused tails of the log were not cut off");
         }
@@ -126,9 +170,15 @@ pub async fn recover<R: Runtime>(
 }
 
 /// Says how a log ended, where that is news.
-fn tell(log: &OldLog, end: &LogEnd) {
+fn tell(log: &OldLog, end: &LogEnd, withheld: u64) {
     if let Some((segment, offset)) = end.torn {
         tracing::info!(log = %log.path, segment, offset, "a crash cut the last group; it was never acknowledged");
+    }
+    if withheld > 0 {
+        tracing::error!(
+            log = %log.path, withheld,
+            "records of tenants with a block that cannot be read are not put back, and the log is kept: mend or remove the block and start again"
+        );
     }
     if let Some(lost) = &end.lost {
         let (segment, offset) = lost.error.place();

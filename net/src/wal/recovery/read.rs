@@ -12,14 +12,14 @@ use super::{Progress, RecoveryError, Repair, Share};
 use crate::runtime::{File, Open, Runtime};
 use crate::wal::directory::segment_name;
 
-/// Reads one log to its end.
+/// Reads one log to its end: how it ended, and how many records were not put back.
 pub(super) async fn read<R: Runtime>(
     rt: &R,
     share: Share,
     log: &OldLog,
     owners: &impl Owners,
     progress: &Progress,
-) -> Result<LogEnd, RecoveryError> {
+) -> Result<(LogEnd, u64), RecoveryError> {
     let replay = Replay::new(log.run, log.shard, log.files.clone());
     let mut replay = replay.truncating(share.repair == Repair::Truncate);
     #[cfg(feature = "planted-bugs")]
@@ -39,10 +39,10 @@ pub(super) async fn read<R: Runtime>(
                 rt.yield_if_needed().await;
             }
             ReplayStep::Finished(end) => {
-                batches.finish().await?;
+                let withheld = batches.finish().await?;
                 reader.report(progress, log.files.len(), 0);
                 reader.close().await?;
-                return Ok(end);
+                return Ok((end, withheld));
             }
         }
     }
