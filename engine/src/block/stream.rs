@@ -107,7 +107,7 @@ impl TableStream {
         Ok(())
     }
 
-    /// Ids of rows that are ready; texts are numbers of [`TableStream::text`].
+    /// Ids of rows that are ready; texts are numbers of `TableStream::texts`.
     pub(crate) fn ids(&self, column: usize, rows: Rows) -> &[u32] {
         let column = &self.columns[column];
         let Values::U32(values) = &column.values else { unreachable!("a column of ids") };
