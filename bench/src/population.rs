@@ -82,6 +82,7 @@ pub fn blocks(corpus: &[Series], profiles: usize, blocks_count: usize) -> Vec<Bl
         push(corpus, &mut owner, bound(at)..bound(at + 1));
         let frozen = owner.heads.freeze(&TenantId::anonymous()).expect("there are heads");
         owner.heads.retire(frozen.id());
+        drop(owner.heads.take_unseen());
         let mut encoder = BlockEncoder::new(at as u128 + 1, frozen);
         let mut files: BTreeMap<_, Vec<u8>> = BTreeMap::new();
         loop {

@@ -48,6 +48,7 @@ fn a_block_of_the_corpus_answers_what_its_heads_answered() {
 
     let frozen = owner.heads.freeze(&TenantId::anonymous()).expect("there are heads");
     owner.heads.retire(frozen.id());
+    drop(owner.heads.take_unseen());
     let (files, took) = encode(BlockEncoder::new(1, frozen));
     let bytes: usize = files.values().map(Vec::len).sum();
     println!(

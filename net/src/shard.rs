@@ -433,6 +433,7 @@ impl<R: Runtime> Shard<R> {
             if self.readiness.recovered().is_ok() {
                 self.blocks.forget_published();
             }
+            blocks::free_unseen(&self.rt, &self.heads).await;
             let now_ms = self.rt.unix_ms();
             loop {
                 let step = self.heads.borrow_mut().seal_aged(now_ms);

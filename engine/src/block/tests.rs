@@ -46,6 +46,7 @@ pub(crate) fn encode(frozen: Arc<Frozen>) -> Option<Files> {
 fn block_of(heads: &mut Heads) -> Option<Files> {
     let frozen = heads.freeze(&TenantId::parse("t").unwrap())?;
     heads.retire(frozen.id());
+    drop(heads.take_unseen());
     encode(frozen)
 }
 

@@ -43,6 +43,11 @@ impl Frozen {
         self.heads.iter().map(|(key, head)| (key, &**head))
     }
 
+    /// The heads alone.
+    pub fn into_heads(self) -> impl Iterator<Item = Box<Head>> {
+        self.heads.into_values()
+    }
+
     /// Heap bytes of all of them.
     pub fn bytes_held(&self) -> usize {
         self.bytes

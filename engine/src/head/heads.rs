@@ -175,8 +175,8 @@ impl Heads {
         Some(frozen)
     }
 
-    /// Takes frozen heads away from readers that begin from now on: a block has taken their place. Their memory is given back
-    /// when the last reader that sees them has ended.
+    /// Takes frozen heads away from readers that begin from now on: a block has taken their place. They are there until the
+    /// last reader that sees them has ended, and [`Heads::take_unseen`] is called.
     pub fn retire(&mut self, id: FrozenId) {
         let slot = self.frozen.iter_mut().find(|slot| slot.frozen.id == id);
         let slot = slot.expect("what is retired was frozen, and is retired once");
@@ -185,7 +185,6 @@ impl Heads {
         self.epoch += 1;
         self.epoch_alive = Arc::new(());
         slot.retired_epoch = Some(self.epoch);
-        self.drop_unseen();
     }
 
     /// Frozen heads that are still held, the oldest first.
@@ -193,19 +192,17 @@ impl Heads {
         self.frozen.iter().map(|slot| &slot.frozen)
     }
 
-    /// Drops retired heads that no reader sees any more.
-    pub fn drop_unseen(&mut self) {
+    /// Takes out retired heads that no reader sees any more, the oldest first. To give all their memory back at once can take
+    /// some ms, so the caller does it head by head.
+    pub fn take_unseen(&mut self) -> Vec<Arc<Frozen>> {
         self.epochs_before.retain(|(_, alive)| alive.strong_count() > 0);
         let oldest = self.epochs_before.iter().map(|(epoch, _)| *epoch).min();
         let oldest = oldest.unwrap_or(self.epoch);
-        let bytes = &mut self.bytes;
-        self.frozen.retain(|slot| {
-            let is_seen = slot.retired_epoch.is_none_or(|epoch| oldest < epoch);
-            if !is_seen {
-                *bytes -= slot.frozen.bytes;
-            }
-            is_seen
-        });
+        let is_unseen = |slot: &mut Slot| slot.retired_epoch.is_some_and(|epoch| epoch <= oldest);
+        let unseen: Vec<_> =
+            self.frozen.extract_if(.., is_unseen).map(|slot| slot.frozen).collect();
+        self.bytes -= unseen.iter().map(|frozen| frozen.bytes).sum::<usize>();
+        unseen
     }
 
     /// Notes a number that was used up without a profile (it was refused), where its partition has a head: so the intervals of
@@ -242,10 +239,9 @@ impl Heads {
         self.bytes
     }
 
-    /// Seals open chunks that are older than the limit, and drops what no reader sees any more; looks at some heads a call. `Done` at the end of a round: call again
+    /// Seals open chunks that are older than the limit; looks at some heads a call. `Done` at the end of a round: call again
     /// after a while, not at once.
     pub fn seal_aged(&mut self, now_ms: i64) -> Step {
-        self.drop_unseen();
         let from = self.seal_next.take().map_or(Bound::Unbounded, Bound::Included);
         let (mut looked_at, mut sealed) = (0, 0);
         for (key, head) in self.by_key.range_mut((from, Bound::Unbounded)) {

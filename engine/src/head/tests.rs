@@ -616,11 +616,11 @@ fn readers_see_frozen_heads_until_those_that_began_before_the_retirement_have_en
     assert_eq!(services(&heads, &between), ["x", "z"]);
     assert_eq!(heads.frozen().len(), 2);
     drop(before);
-    heads.drop_unseen();
+    drop(heads.take_unseen());
     assert_eq!(heads.frozen().len(), 1, "the second is seen by the reader in between");
     check_invariants(&heads);
     drop(between);
-    heads.drop_unseen();
+    drop(heads.take_unseen());
     assert_eq!(heads.frozen().len(), 0);
     check_invariants(&heads);
 }

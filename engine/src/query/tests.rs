@@ -319,7 +319,7 @@ fn a_read_counts_every_row_once_though_heads_are_frozen_and_retired_under_it() {
         let Some(SelectReply::Tree(part)) = reply else { panic!("asked for a tree") };
         assert_eq!(part, expected, "frozen and retired before step {turn}");
         drop(select);
-        heads.drop_unseen();
+        drop(heads.take_unseen());
         assert_eq!(heads.frozen().len(), 0, "nothing is kept behind the last reader");
         steps = steps.max(at);
         if turn >= at {

@@ -397,6 +397,7 @@ impl<R: Runtime> Cutter<R> {
         self.heads.borrow_mut().retire(frozen.id());
         self.log.published(frozen.id());
         drop(frozen);
+        free_unseen(&self.rt, &self.heads).await;
         self.budget.set(Kind::Heads, self.heads.borrow().bytes_held() as u64);
         self.budget.set_cutting(!self.waiting.borrow().is_empty());
         self.step.set(None);
@@ -473,5 +474,16 @@ impl<R: Runtime> Cutter<R> {
         let random = (u128::from(self.rt.next_u64()) << 64) | u128::from(self.rt.next_u64());
         let unix_ms = u64::try_from(self.rt.unix_ms()).unwrap_or(0);
         Ulid::from_parts(unix_ms, random).0
+    }
+}
+
+/// Frees frozen heads that blocks have taken the place of and no read sees any more, a head a turn.
+pub(crate) async fn free_unseen<R: Runtime>(rt: &R, heads: &RefCell<Heads>) {
+    let unseen = heads.borrow_mut().take_unseen();
+    for frozen in unseen.into_iter().filter_map(Arc::into_inner) {
+        for head in frozen.into_heads() {
+            drop(head);
+            rt.yield_if_needed().await;
+        }
     }
 }

@@ -35,6 +35,7 @@ use proto::rpc::{Code, Failure, MetricSample};
 
 use crate::budget::Cache;
 
+pub(crate) use self::cut::free_unseen;
 pub use self::cut::{Cutter, Settings, Trigger};
 pub(crate) use self::directory::{Entry, entry_of, tenant_path};
 pub use self::directory::{ROOT, block_path};
