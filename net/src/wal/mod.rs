@@ -20,7 +20,7 @@
 //! - A group overwrites zeroed or recycled, synced bytes, so its durable write waits for no metadata.
 //! - A log has `-wal.max-bytes` of files at most. Near that the cutter is woken and cuts whoever needs the oldest segment; at it
 //!   appends are refused as on a full disk, and go on by themselves when something was released.
-//! - A segment is released when no head, live or frozen, and no record on its way to one needs it ([`pins`]).
+//! - A segment is released when no head, live or frozen, and no record on its way to one needs it (`pins`).
 //! - A file is closed before its name is removed. Whoever closes a file without a name frees its blocks and may wait for the
 //!   filesystem's journal; a ring does that on the shard's thread, everything else that can wait it does elsewhere.
 //!
