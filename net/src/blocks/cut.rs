@@ -61,6 +61,9 @@ const HEAD_BYTES_MAX: usize = 256 << 20;
 /// of next to nothing cost every later read.
 const PRESSURE_HEADS_PERCENT_MIN: u64 = 25;
 
+/// The same while a recovery waits for room: it gets on in pieces of this size at least, where little else can be given back.
+const ROOM_HEADS_PERCENT_MIN: u64 = 5;
+
 /// Percent of the memory limit in use from which on the largest heads are cut; pushes are refused at 90.
 const PRESSURE_PERCENT: u64 = 70;
 
@@ -139,6 +142,8 @@ pub struct Cutter<R: Runtime> {
     flushes: RefCell<Vec<Responder>>,
     /// Shards that have no more to replay and wait until what they replayed is in blocks.
     publishes: RefCell<Vec<Responder>>,
+    /// Whether a recovery waits for room.
+    is_room_wanted: Cell<bool>,
     /// Who asks to flush from now on does so because the process ends.
     ends: Cell<bool>,
     /// When the heads of a tenant were first seen since they were cut last, [`crate::runtime::Clock::now_ns`].
@@ -186,6 +191,7 @@ impl<R: Runtime> Cutter<R> {
             wake,
             flushes: RefCell::default(),
             publishes: RefCell::default(),
+            is_room_wanted: Cell::new(false),
             ends: Cell::new(false),
             first_seen_ns: RefCell::default(),
             waiting: RefCell::default(),
@@ -215,8 +221,9 @@ impl<R: Runtime> Cutter<R> {
         self.wake.notify();
     }
 
-    /// Looks at once whether something is to be cut.
-    pub fn look(&self) {
+    /// A recovery waits for room: looks at once what can be cut, however little would come of it.
+    pub fn make_room(&self) {
+        self.is_room_wanted.set(true);
         self.wake.notify();
     }
 
@@ -357,8 +364,13 @@ impl<R: Runtime> Cutter<R> {
         let used_bytes = budget.accounted_bytes() + budget.unaccounted_bytes();
         let heads_bytes = self.heads.borrow().bytes_held() as u64;
         let share_bytes = budget.limit_bytes() / u64::from(budget.shards_count());
+        let heads_percent_min = if self.is_room_wanted.take() {
+            ROOM_HEADS_PERCENT_MIN
+        } else {
+            PRESSURE_HEADS_PERCENT_MIN
+        };
         used_bytes >= budget.limit_bytes() / 100 * PRESSURE_PERCENT
-            && heads_bytes >= share_bytes / 100 * PRESSURE_HEADS_PERCENT_MIN
+            && heads_bytes >= share_bytes / 100 * heads_percent_min
     }
 
     /// Cuts the heads of a tenant; the error is what went wrong, and is logged.

@@ -415,7 +415,7 @@ impl<R: Runtime> Ingester<R> {
             } else if now_ns - waits_since_ns >= RECOVERY_PATIENCE.as_nanos() as u64 {
                 return Err(failure.message);
             }
-            self.cutter.look();
+            self.cutter.make_room();
             self.rt.sleep(RECOVERY_LOOK_INTERVAL).await;
         }
         Ok(())
