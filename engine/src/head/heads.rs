@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 use super::frozen::Slot;
 use super::{Frozen, FrozenId, Head, HeadId, View};
 use crate::hash::HashSecret;
-use crate::identity::Identity;
 use crate::profile::Step;
 use crate::tenant::{PartitionKey, TenantId};
 
@@ -203,15 +202,6 @@ impl Heads {
             self.frozen.extract_if(.., is_unseen).map(|slot| slot.frozen).collect();
         self.bytes -= unseen.iter().map(|frozen| frozen.bytes).sum::<usize>();
         unseen
-    }
-
-    /// Notes a number that was used up without a profile (it was refused), where its partition has a head: so the intervals of
-    /// what a block holds stay whole.
-    pub fn note_used_up(&mut self, key: &PartitionKey, identity: Identity) {
-        if let Some(head) = self.by_key.get_mut(key) {
-            head.identities.insert(identity);
-            settle(&mut self.bytes, head);
-        }
     }
 
     /// Series of a tenant in the heads that appends go to; one that is in two partitions counts twice.

@@ -92,7 +92,7 @@ impl Head {
         self.id
     }
 
-    /// The profiles that it holds, and numbers that were used up without one.
+    /// The profiles that it holds.
     pub fn identities(&self) -> &Identities {
         &self.identities
     }

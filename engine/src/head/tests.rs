@@ -653,20 +653,6 @@ fn an_append_whose_head_is_frozen_starts_over_in_the_fresh_one() {
     check_invariants(&heads);
 }
 
-#[test]
-fn a_number_that_a_refused_profile_used_up_keeps_the_interval_whole() {
-    let mut heads = heads();
-    let profile = profile(&[(vec![1], 0, [1, 0, 0])], 0);
-    heads.note_used_up(&key("shop"), Identity { origin: 1, seq: 1 });
-    assert!(heads.is_empty(), "a refusal makes no head");
-    append(&mut heads, &key("shop"), &profile, &admission(&profile, 2, 0));
-    heads.note_used_up(&key("shop"), Identity { origin: 1, seq: 3 });
-    append(&mut heads, &key("shop"), &profile, &admission(&profile, 4, 0));
-    let identities = heads.get(&key("shop")).unwrap().identities();
-    assert_eq!(identities.iter().collect::<Vec<_>>(), [(1, &[(2, 4)][..])]);
-    check_invariants(&heads);
-}
-
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn the_planted_bug_loses_a_sealed_chunk() {

@@ -208,11 +208,11 @@ impl<R: Runtime> Ingester<R> {
         let admission = match self.admit(worker, &mut request).await {
             Ok(Ok(admission)) => admission,
             Ok(Err(reason)) => {
-                self.note_refused(&partition, identity, reason, received_bytes);
+                self.count_refused(&partition, reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Dropped { reason }));
             }
             Err(failure) => {
-                self.note_refused(&partition, identity, failure.reason, received_bytes);
+                self.count_refused(&partition, failure.reason, received_bytes);
                 // Its text may quote all labels; the push joins many.
                 let refused = AppendReply::Refused(failure.shortened());
                 return responder.reply(Reply::Append(refused));
@@ -222,7 +222,7 @@ impl<R: Runtime> Ingester<R> {
         let taken = match self.take_places(worker, &partition.tenant, &admission).await {
             Ok(taken) => taken,
             Err(failure) => {
-                self.note_refused(&partition, identity, failure.reason, received_bytes);
+                self.count_refused(&partition, failure.reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Refused(failure)));
             }
         };
@@ -244,7 +244,7 @@ impl<R: Runtime> Ingester<R> {
         let (pending, _reserve) = match appended {
             Ok(appended) => appended,
             Err(failure) => {
-                self.note_refused(&partition, identity, failure.reason, received_bytes);
+                self.count_refused(&partition, failure.reason, received_bytes);
                 return responder.reply(Reply::Append(AppendReply::Refused(failure)));
             }
         };
@@ -282,16 +282,10 @@ impl<R: Runtime> Ingester<R> {
         });
     }
 
-    /// Counts a profile that leaves no trace but its number.
-    fn note_refused(
-        &self,
-        key: &PartitionKey,
-        identity: Identity,
-        reason: &'static str,
-        bytes: usize,
-    ) {
+    /// Counts a profile that leaves no trace. Not its number either: of a partition of which nothing is kept the distributor gives
+    /// it again, to a profile that a block must not be thought to hold.
+    fn count_refused(&self, key: &PartitionKey, reason: &'static str, bytes: usize) {
         self.counters.count_discarded(key.tenant.as_str(), reason, bytes);
-        self.heads.borrow_mut().note_used_up(key, identity);
     }
 
     /// Decodes and checks; `Ok(Err(reason))` when nothing to store is left.

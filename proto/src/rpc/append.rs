@@ -17,7 +17,7 @@ pub struct AppendRequest {
     pub split: u32,
     /// Run (a ULID) of the distributor shard that took the profile in.
     pub origin: u128,
-    /// From 1 within (origin, partition); a refused profile uses its number up.
+    /// From 1 within (origin, partition); given again only where nothing of the partition was kept.
     pub seq: u64,
     /// When it was received, Unix milliseconds.
     pub receive_time_ms: i64,
