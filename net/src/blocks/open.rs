@@ -13,7 +13,7 @@ use engine::tenant::{PartitionKey, TenantId};
 use ulid::Ulid;
 
 use super::directory::{Entry, ROOT, block_path, entry_of, unfinished_path};
-use super::publish::remove_unfinished;
+use super::publish::remove_published;
 use super::{Blocks, Damaged};
 use crate::runtime::{ReadFile, Runtime};
 
@@ -65,7 +65,8 @@ impl Blocks {
                     }
                     Some(Entry::Unfinished(ulid)) if shard_of_block(ulid, shards_count) == own => {
                         let path = unfinished_path(&tenant, ulid);
-                        match remove_unfinished(rt, &path).await {
+                        // Its name first: a crash must not give what is left of it the name of a block again.
+                        match remove_published(rt, &tenant, ulid).await {
                             Ok(()) => tracing::info!(path, "removed: what is left of a block"),
                             Err(error) => tracing::warn!(path, %error, "not removed"),
                         }
@@ -109,6 +110,8 @@ impl Blocks {
                     self.add(Arc::new(block));
                 }
             }
+            // Its owner has outlived it meanwhile.
+            Err(_) if !is_own && list(rt, &path).await.is_ok_and(|names| names.is_empty()) => {}
             // Another shard's block, too: it may hold records that this one owns.
             Err(reason) => {
                 if is_own {
