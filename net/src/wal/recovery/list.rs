@@ -67,12 +67,14 @@ pub(super) async fn list<R: Runtime>(rt: &R, share: Share) -> Result<Vec<OldLog>
     Ok(logs)
 }
 
-/// Removes what a killed run kept for reuse: first of all, for it is room.
+/// Removes what a killed run kept for reuse: first of all, for it is room. Nothing in it is wanted, so a start goes on without.
 async fn remove_spares<R: Runtime>(rt: &R, directory: &str) -> Result<(), RecoveryError> {
     let names = rt.list(directory).await.map_err(|source| io_error(directory, source))?;
     for name in names.iter().filter(|name| is_spare(name)) {
         let path = format!("{directory}/{name}");
-        rt.remove_file(&path).await.map_err(|source| io_error(&path, source))?;
+        if let Err(error) = rt.remove_file(&path).await {
+            tracing::warn!(path, %error, "not removed: it was kept for reuse, and holds nothing");
+        }
     }
     Ok(())
 }
