@@ -303,14 +303,15 @@ fn plain(
 }
 
 /// Texts of which each has the length that it shares with the one before, and what is behind that.
+/// Both are 32 bits wide and may have been reached by a difference that wraps around there.
 fn prefixes(body: &[u8], count: usize, texts: &mut Texts, into: &mut Values) -> Result<(), Bad> {
     let Values::U32(into) = into else { unreachable!("texts are kept by number") };
     let mut padded = body.to_vec();
     padded.resize(body.len() + PADDING, 0);
     let (mut shared, mut lengths) = (Vec::new(), Vec::new());
-    let used = delta(&padded, body.len(), count, |v| shared.push(v as usize))?;
+    let used = delta(&padded, body.len(), count, |v| shared.push(v as u32 as usize))?;
     let rest = &padded[used..];
-    let used = used + delta(rest, body.len() - used, count, |v| lengths.push(v as usize))?;
+    let used = used + delta(rest, body.len() - used, count, |v| lengths.push(v as u32 as usize))?;
     let (mut rest, mut before, mut sum) = (&body[used..], Vec::new(), 0_usize);
     for (shared, length) in shared.into_iter().zip(lengths) {
         let (text, behind) = rest.split_at_checked(length).ok_or("texts are cut off")?;
@@ -489,6 +490,7 @@ fn unzigzag(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write::encoding::prefixes as prefixes_of;
     use super::*;
 
     /// Any bytes are decoded or refused; the checksum is no excuse for a panic.
@@ -517,6 +519,31 @@ mod tests {
                     assert_eq!(values.len(), count);
                 }
             }
+        });
+    }
+
+    /// A length that falls by more than 128 among others that do not is written as a difference that wraps around at 32 bits. It was
+    /// added up in 64, and every read of a block with such names was refused.
+    #[test]
+    fn texts_of_any_lengths_come_back() {
+        let round = |written: &[Vec<u8>]| {
+            let mut bytes = Vec::new();
+            prefixes_of(written.iter().map(Vec::as_slice), &mut bytes);
+            let (mut texts, mut values) = (Texts::default(), Values::of(Kind::Text));
+            prefixes(&bytes, written.len(), &mut texts, &mut values).unwrap();
+            let Values::U32(numbers) = values else { unreachable!() };
+            let read: Vec<_> = numbers.iter().map(|number| texts.get(*number).to_vec()).collect();
+            assert_eq!(read, written);
+        };
+        let length = |at: usize| if at == 50 { 300 } else { 10 };
+        let texts: Vec<_> = (0..150).map(|at| vec![at as u8; length(at)]).collect();
+        round(&texts);
+        bolero::check!().with_type::<Vec<(u8, u16)>>().for_each(|shapes| {
+            let texts: Vec<_> = shapes
+                .iter()
+                .map(|(byte, length)| vec![*byte; usize::from(*length % 600)])
+                .collect();
+            round(&texts);
         });
     }
 

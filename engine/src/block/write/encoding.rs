@@ -85,7 +85,7 @@ pub(super) fn levels(present: &[bool], out: &mut Vec<u8>) {
 }
 
 /// `DELTA_BYTE_ARRAY`: of each text the length that it shares with the one before, then what is behind that.
-pub(super) fn prefixes<'a>(texts: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
+pub(in crate::block) fn prefixes<'a>(texts: impl Iterator<Item = &'a [u8]>, out: &mut Vec<u8>) {
     let (mut shared, mut lengths, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     let mut before: &[u8] = &[];
     for text in texts {

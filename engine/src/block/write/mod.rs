@@ -12,7 +12,7 @@
 mod column;
 mod compress;
 mod dictionary;
-mod encoding;
+pub(super) mod encoding;
 mod table;
 
 pub(super) use column::Tools;
