@@ -97,11 +97,7 @@ impl Readiness {
             ("pyrite_recovery_done", u64::from(done)),
         ]
         .into_iter()
-        .map(|(name, value)| MetricSample {
-            name,
-            labels: vec![("shard", shard.0.to_string())],
-            value: value as f64,
-        })
+        .map(|(name, value)| MetricSample::of_shard(name, shard.0, value as f64))
         .collect()
     }
 

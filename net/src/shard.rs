@@ -462,11 +462,8 @@ impl<R: Runtime> Shard<R> {
         samples.extend(self.spreads.samples(self.mesh.own()));
         samples.extend(self.rates.samples());
         samples.extend(self.places.samples());
-        samples.push(MetricSample {
-            name: "pyrite_selects",
-            labels: vec![("shard", shard.to_string())],
-            value: self.selects.get() as f64,
-        });
+        let selects = self.selects.get() as f64;
+        samples.push(MetricSample::of_shard("pyrite_selects", shard, selects));
         samples.extend(self.more_metrics.borrow().iter().flat_map(|source| source()));
         samples
     }

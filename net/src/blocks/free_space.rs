@@ -98,8 +98,7 @@ impl FreeSpace {
     /// The samples of `/metrics`.
     pub fn samples(&self, shard: u16) -> Vec<MetricSample> {
         let Some(space) = self.0.space.get() else { return Vec::new() };
-        let sample =
-            |name, value| MetricSample { name, labels: vec![("shard", shard.to_string())], value };
+        let sample = |name, value| MetricSample::of_shard(name, shard, value);
         vec![
             sample("pyrite_disk_free_bytes", space.free_bytes as f64),
             sample("pyrite_disk_low", f64::from(u8::from(self.is_low()))),

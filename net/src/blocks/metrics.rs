@@ -72,8 +72,7 @@ impl Metrics {
     /// The samples of `/metrics`.
     pub fn samples(&self, shard: u16) -> Vec<MetricSample> {
         const NS: f64 = 1e9;
-        let sample =
-            |name, value| MetricSample { name, labels: vec![("shard", shard.to_string())], value };
+        let sample = |name, value| MetricSample::of_shard(name, shard, value);
         let mut samples = vec![
             sample("pyrite_blocks", self.blocks.get() as f64),
             sample("pyrite_blocks_bytes", self.block_bytes.get() as f64),

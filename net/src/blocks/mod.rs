@@ -99,11 +99,7 @@ impl Blocks {
     /// The samples of `/metrics`.
     pub fn samples(&self, shard: u16) -> Vec<MetricSample> {
         let counts = self.symbols.counts();
-        let sample = |name, value: u64| MetricSample {
-            name,
-            labels: vec![("shard", shard.to_string())],
-            value: value as f64,
-        };
+        let sample = |name, value: u64| MetricSample::of_shard(name, shard, value as f64);
         let mut samples = self.metrics.samples(shard);
         samples.extend([
             sample("pyrite_block_symbols_evicted_total", counts.evicted),

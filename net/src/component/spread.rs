@@ -87,11 +87,7 @@ impl Spreads {
     /// Samples of `/metrics`.
     pub fn samples(&self, shard: ShardId) -> Vec<MetricSample> {
         let policy = self.policy.borrow();
-        let sample = |name, value: f64| MetricSample {
-            name,
-            labels: vec![("shard", shard.0.to_string())],
-            value,
-        };
+        let sample = |name, value| MetricSample::of_shard(name, shard.0, value);
         vec![
             sample("pyrite_ingest_busy_ratio", policy.ingest_share()),
             sample("pyrite_partition_splits", policy.splits_max().into()),

@@ -47,6 +47,15 @@ const RANDOM_BYTES: usize = 256;
 /// (1 MiB reaches the device's bandwidth).
 pub(super) const TRANSFER_BYTES_MAX: usize = 1 << 20;
 
+/// What a write took of `len` bytes. A short one ends where space did; what was written must be whole blocks to go on from.
+pub(super) fn check_written(written: usize, len: usize) -> io::Result<()> {
+    if written == 0 || !written.is_multiple_of(DISK_ALIGN) {
+        let text = format!("the device took {written} of {len} bytes");
+        return Err(io::Error::new(io::ErrorKind::WriteZero, text));
+    }
+    Ok(())
+}
+
 /// A runtime that serves clients: one thread of this machine a shard, sockets that hyper can use, polls that are timed.
 pub trait HostRuntime: Runtime<Conn: hyper::rt::Read + hyper::rt::Write + Unpin> {
     /// Name in flags, log lines and metrics.

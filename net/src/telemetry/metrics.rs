@@ -282,11 +282,8 @@ async fn gather<C: Clock>(clock: &C, mesh: &Mesh) -> Vec<MetricSample> {
     .await;
     let mut samples = Vec::new();
     for (shard, answer) in answers {
-        samples.push(MetricSample {
-            name: "pyrite_shard_up",
-            labels: vec![("shard", shard.0.to_string())],
-            value: f64::from(u8::from(answer.is_some())),
-        });
+        let is_up = f64::from(u8::from(answer.is_some()));
+        samples.push(MetricSample::of_shard("pyrite_shard_up", shard.0, is_up));
         samples.extend(answer.into_iter().flatten());
     }
     samples
@@ -321,8 +318,7 @@ pub fn runtime_samples<R: HostRuntime>(
     pulse: &Pulse,
     shard: u16,
 ) -> Vec<MetricSample> {
-    let of_shard =
-        |name, value| MetricSample { name, labels: vec![("shard", shard.to_string())], value };
+    let of_shard = |name, value| MetricSample::of_shard(name, shard, value);
     let mut samples = vec![
         of_shard("pyrite_shard_stalls_total", pulse.stalls() as f64),
         of_shard("pyrite_shard_kicks_total", pulse.kicks() as f64),

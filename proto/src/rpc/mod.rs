@@ -73,6 +73,13 @@ pub struct MetricSample {
     pub value: f64,
 }
 
+impl MetricSample {
+    /// A sample that only its shard tells from others of its name.
+    pub fn of_shard(name: &'static str, shard: u16, value: f64) -> Self {
+        Self { name, labels: vec![("shard", shard.to_string())], value }
+    }
+}
+
 /// Why a request failed: the Connect code, a stable reason for metrics, and the text the client sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

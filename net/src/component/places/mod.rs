@@ -209,18 +209,14 @@ impl<R: Runtime> Places<R> {
 
     /// What `/metrics` tells of it.
     pub fn samples(&self) -> [MetricSample; 4] {
-        let shard = self.0.mesh.own().0.to_string();
+        let shard = self.0.mesh.own().0;
         [
             ("pyrite_head_series", self.0.heads.borrow().series_count()),
             ("pyrite_places_asks_total", self.0.asks.get()),
             ("pyrite_places_recalls_total", self.0.recalls.get()),
             ("pyrite_places_leases", self.0.held.borrow().len() as u64),
         ]
-        .map(|(name, value)| MetricSample {
-            name,
-            labels: vec![("shard", shard.clone())],
-            value: value as f64,
-        })
+        .map(|(name, value)| MetricSample::of_shard(name, shard, value as f64))
     }
 
     fn used(&self, tenant: &TenantId) -> u64 {

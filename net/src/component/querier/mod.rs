@@ -63,11 +63,8 @@ impl<R: Runtime> Querier<R> {
 
     /// What `/metrics` tells of it.
     pub fn samples(&self) -> Vec<MetricSample> {
-        vec![MetricSample {
-            name: "pyrite_queries",
-            labels: vec![("shard", self.mesh.own().0.to_string())],
-            value: self.in_flight.get() as f64,
-        }]
+        let in_flight = self.in_flight.get() as f64;
+        vec![MetricSample::of_shard("pyrite_queries", self.mesh.own().0, in_flight)]
     }
 }
 

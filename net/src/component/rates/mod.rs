@@ -154,17 +154,13 @@ impl<R: Runtime> Rates<R> {
 
     /// What `/metrics` tells of it.
     pub fn samples(&self) -> [MetricSample; 3] {
-        let shard = self.0.mesh.own().0.to_string();
+        let shard = self.0.mesh.own().0;
         [
             ("pyrite_rate_asks_total", self.0.asks.get()),
             ("pyrite_rate_recalls_total", self.0.recalls.get()),
             ("pyrite_rate_leases", self.0.held.borrow().len() as u64),
         ]
-        .map(|(name, value)| MetricSample {
-            name,
-            labels: vec![("shard", shard.clone())],
-            value: value as f64,
-        })
+        .map(|(name, value)| MetricSample::of_shard(name, shard, value as f64))
     }
 
     fn home_of(&self, tenant: &TenantId) -> ShardId {

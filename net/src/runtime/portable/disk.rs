@@ -18,7 +18,7 @@ use engine::route::ShardId;
 use futures_channel::oneshot;
 
 use super::Portable;
-use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
+use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX, check_written};
 use crate::runtime::{
     AlignedBytes, DISK_ALIGN, Disk, File as RuntimeFile, Open, ReadFile, Space, directory,
 };
@@ -248,13 +248,7 @@ fn write_at(file: &File, buffer: &mut Buffer, bytes: &[u8], offset: u64) -> io::
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             written => written?,
         };
-        // A short write ends where space did; what was written of it must be whole blocks to go on from.
-        if written == 0 || !written.is_multiple_of(DISK_ALIGN) {
-            return Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                format!("the device took {written} of {} bytes", piece.len()),
-            ));
-        }
+        check_written(written, piece.len())?;
         done += written;
     }
     Ok(())

@@ -10,7 +10,7 @@ use glommio::io::{BufferedFile, DmaFile, OpenOptions};
 
 use super::Uring;
 use crate::runtime::directory;
-use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX};
+use crate::runtime::host::{PROBE_FILE, TRANSFER_BYTES_MAX, check_written};
 use crate::runtime::{AlignedBytes, DISK_ALIGN, Disk, File, Open, ReadFile, Space};
 
 /// Makes glommio find out about polled I/O on a file that has something to read. The answer is kept per thread and device.
@@ -65,13 +65,7 @@ async fn write_all(file: &DmaFile, bytes: &[u8], offset: u64) -> io::Result<()> 
         let mut buffer = file.alloc_dma_buffer(piece.len());
         buffer.as_bytes_mut().copy_from_slice(piece);
         let written = file.write_at(buffer, offset + done as u64).await?;
-        // A short write ends where space did; what was written of it must be whole blocks to go on from.
-        if written == 0 || !written.is_multiple_of(DISK_ALIGN) {
-            return Err(io::Error::new(
-                io::ErrorKind::WriteZero,
-                format!("the device took {written} of {} bytes", piece.len()),
-            ));
-        }
+        check_written(written, piece.len())?;
         done += written;
     }
     Ok(())
