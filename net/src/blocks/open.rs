@@ -110,8 +110,6 @@ impl Blocks {
                     self.add(Arc::new(block));
                 }
             }
-            // Its owner has outlived it meanwhile.
-            Err(_) if !is_own && list(rt, &path).await.is_ok_and(|names| names.is_empty()) => {}
             // Another shard's block, too: it may hold records that this one owns.
             Err(reason) => {
                 if is_own {
