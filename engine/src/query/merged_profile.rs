@@ -11,10 +11,9 @@ use crate::pace::Pace;
 use crate::profile::Step;
 use crate::profile_type::ProfileType;
 use crate::query::intern::Texts;
+use crate::query::written_profile::{Path, SampleWriter, WrittenProfile};
 use crate::symbols::{FunctionId, LocationId, Mapping, NodeId, PartError, PartImport, Symbols};
-
-/// Locations that most stacks have at most: a longer one costs a copy.
-const STACK_DEPTH: usize = 48;
+use crate::varint;
 
 /// What is left of each stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,9 +76,9 @@ impl MergedProfile {
         end_ms: i64,
         shape: Shape,
         pace: &Pace,
-    ) -> pprof::Profile {
+    ) -> WrittenProfile {
         if !self.is_any {
-            return pprof::Profile::default();
+            return WrittenProfile::default();
         }
         let mut writer = PprofWriter::new(&self.symbols, &self.secret);
         match shape {
@@ -94,13 +93,13 @@ impl MergedProfile {
     /// Every stack with a value; below the cut, one stack of its kept part and `other`.
     async fn write_stacks(&self, writer: &mut PprofWriter<'_>, nodes_max: i64, pace: &Pace) {
         let (parents, _) = self.symbols.tree_columns();
-        let mut nodes = Vec::with_capacity(self.values.len());
-        for parent in &parents[..self.values.len()] {
-            // The empty stack is no node to be counted: its children are the roots.
-            nodes.push((if *parent == NodeId::ROOT.0 { NO_PARENT } else { *parent }, ()));
-            pace.spend(1).await;
-        }
         let (cut_at, totals) = if nodes_max > 0 {
+            let mut nodes = Vec::with_capacity(self.values.len());
+            for parent in &parents[..self.values.len()] {
+                // The empty stack is no node to be counted: its children are the roots.
+                nodes.push((if *parent == NodeId::ROOT.0 { NO_PARENT } else { *parent }, ()));
+                pace.spend(1).await;
+            }
             let mut totals = totals(&nodes, &self.values, pace).await;
             totals[0] = 0;
             (settled_total_min(&nodes, &totals, nodes_max, pace).await, totals)
@@ -109,14 +108,13 @@ impl MergedProfile {
         };
         // By node that is kept (the root stands for all that is cut beside the roots): what its children below the cut weigh.
         let mut others: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut path = Path::default();
         for (node, own) in self.values.iter().enumerate() {
             let is_kept = cut_at == 0 || node == 0 || totals[node] >= cut_at;
             let parent = parents.get(node).copied().unwrap_or(NO_PARENT);
             if is_kept && *own != 0 {
-                let mut stack = Vec::with_capacity(STACK_DEPTH);
-                self.write_locations(writer, NodeId(node as u32), &mut stack);
-                pace.spend(stack.len() / 2 + 4).await;
-                writer.sample(stack, *own);
+                let cost = self.write_stack(writer, &mut path, &[], node as u32, *own);
+                pace.spend(cost).await;
             } else if !is_kept && (parent == 0 || totals[parent as usize] >= cut_at) {
                 let other = others.entry(parent).or_default();
                 *other = other.saturating_add(totals[node]);
@@ -125,12 +123,28 @@ impl MergedProfile {
         }
         for (node, value) in others {
             if value != 0 {
-                let mut stack = vec![writer.other()];
-                self.write_locations(writer, NodeId(node), &mut stack);
-                pace.spend(stack.len() / 2 + 4).await;
-                writer.sample(stack, value);
+                let mut other = Vec::new();
+                varint::put(&mut other, writer.other());
+                let cost = self.write_stack(writer, &mut path, &other, node, value);
+                pace.spend(cost).await;
             }
         }
+    }
+
+    /// Writes the stack of a node below the ids of `head`; gives what that cost.
+    fn write_stack(
+        &self,
+        writer: &mut PprofWriter<'_>,
+        path: &mut Path,
+        head: &[u8],
+        node: u32,
+        value: i64,
+    ) -> usize {
+        let (parents, locations) = self.symbols.tree_columns();
+        let id_of = |node: u32| writer.location(LocationId(locations[node as usize]));
+        let (stack, written) = path.go_to(node, parents, id_of);
+        writer.samples.push(head, stack, value);
+        written + stack.len() / 64 + 1
     }
 
     /// Stacks cut to their leaves; equal ones are summed up.
@@ -163,19 +177,14 @@ impl MergedProfile {
             let sum = sums.entry(locations).or_default();
             *sum = sum.saturating_add(value);
         }
+        let mut ids = Vec::new();
         for (locations, value) in sums {
-            writer.sample(locations, value);
-            pace.spend(1).await;
-        }
-    }
-
-    /// Appends the locations of a stack, leaf first, as the message numbers them.
-    fn write_locations(&self, writer: &mut PprofWriter<'_>, node: NodeId, stack: &mut Vec<u64>) {
-        let (parents, locations) = self.symbols.tree_columns();
-        let mut at = node.0;
-        while at != NodeId::ROOT.0 {
-            stack.push(writer.location(LocationId(locations[at as usize])));
-            at = parents[at as usize];
+            ids.clear();
+            for id in &locations {
+                varint::put(&mut ids, *id);
+            }
+            writer.samples.push(&ids, &[], value);
+            pace.spend(1 + ids.len() / 64).await;
         }
     }
 
@@ -200,6 +209,7 @@ type LocationContent = (u64, u64, Vec<(u64, i64)>);
 struct PprofWriter<'a> {
     symbols: &'a Symbols,
     profile: pprof::Profile,
+    samples: SampleWriter,
     texts: Texts,
     /// By row of the symbols' tables: the id in the message, 0 for none yet.
     locations: Vec<u64>,
@@ -220,6 +230,7 @@ impl<'a> PprofWriter<'a> {
         Self {
             symbols,
             profile: pprof::Profile::default(),
+            samples: SampleWriter::default(),
             texts,
             locations: vec![0; symbols.locations_count()],
             functions: vec![0; symbols.functions_count()],
@@ -229,14 +240,6 @@ impl<'a> PprofWriter<'a> {
             other: 0,
             empty_mapping: 0,
         }
-    }
-
-    fn sample(&mut self, location_id: Vec<u64>, value: i64) {
-        self.profile.sample.push(pprof::Sample {
-            location_id,
-            value: vec![value],
-            ..pprof::Sample::default()
-        });
     }
 
     fn forget_line(&mut self, id: LocationId) {
@@ -369,7 +372,7 @@ impl<'a> PprofWriter<'a> {
         i64::from(self.texts.intern(text))
     }
 
-    fn finish(mut self, profile_type: &ProfileType, end_ms: i64) -> pprof::Profile {
+    fn finish(mut self, profile_type: &ProfileType, end_ms: i64) -> WrittenProfile {
         /// Nanoseconds: what a processor profile's values are counted in when nothing else is known.
         const PERIOD_CPU: i64 = 1_000_000_000;
         /// Bytes between two samples of Go's heap profile.
@@ -392,6 +395,6 @@ impl<'a> PprofWriter<'a> {
         };
         self.profile.time_nanos = end_ms.saturating_mul(1_000_000);
         self.profile.string_table = self.texts.into_vec();
-        self.profile
+        WrittenProfile { message: self.profile, samples: self.samples.finish() }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use prost::Message;
 use proto::pprof;
 use proto::rpc::select::{MatchOp, MatcherText, SelectReply, SelectRequest, Selection};
 
@@ -221,7 +222,12 @@ fn pprof_of(
             run(merged.merge(&part, &Pace::new())).unwrap();
         }
     }
-    run(merged.into_pprof(&ProfileType::parse(CPU).unwrap(), 1000, shape, &Pace::new()))
+    let (kind, pace) = (ProfileType::parse(CPU).unwrap(), Pace::new());
+    let mut written = run(merged.into_pprof(&kind, 1000, shape, &pace));
+    for block in written.samples {
+        written.message.sample.extend(pprof::Profile::decode(block).unwrap().sample);
+    }
+    written.message
 }
 
 fn map(pairs: &[(&str, i64)]) -> BTreeMap<String, i64> {

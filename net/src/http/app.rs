@@ -7,8 +7,8 @@
 use std::future::Future;
 
 use bytes::Bytes;
+use engine::query::WrittenProfile;
 use engine::tenant::TenantId;
-use proto::pprof::Profile;
 use proto::push::PushRequest;
 use proto::querier::{
     AnalyzeQueryRequest, AnalyzeQueryResponse, DiffRequest, DiffResponse, ProfileTypesRequest,
@@ -193,7 +193,7 @@ pub trait Reads {
         &self,
         tenants: Vec<TenantId>,
         request: SelectMergeProfileRequest,
-    ) -> impl Future<Output = Result<Profile, Failure>>;
+    ) -> impl Future<Output = Result<WrittenProfile, Failure>>;
 
     fn select_series(
         &self,

@@ -4,9 +4,10 @@
 //! needs its length before it, which is put there when it has been written. In JSON the members of objects are joined by hand.
 
 use bytes::Bytes;
+use engine::query::WrittenProfile;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use proto::pprof::Profile;
+use proto::pprof::{Profile, Sample};
 use proto::querier::{
     DiffResponse, FlameGraph, FlameGraphDiff, Level, PprofProfile, ProfileTypesResponse,
     SelectMergeStacktracesResponse, SelectSeriesResponse, SeriesResponse,
@@ -79,12 +80,43 @@ impl<R: Spawn> Pieces<'_, R> {
             return;
         }
         self.begin_rows(name);
+        self.some_rows(name, rows, step, part).await;
+        self.end_rows();
+    }
+
+    /// Writes some rows of a repeated field that has begun.
+    async fn some_rows<M: Message + Serialize, T>(
+        &mut self,
+        name: &str,
+        rows: Vec<T>,
+        step: usize,
+        part: impl Fn(Vec<T>) -> M,
+    ) {
         let mut rows = rows.into_iter();
         while rows.len() > 0 {
             let piece = rows.by_ref().take(step).collect();
             self.piece(name, &part(piece)).await;
         }
-        self.end_rows();
+    }
+
+    /// The same of rows that are binary messages already, each with as many as are written between turns.
+    async fn written_rows<M: Message + Default + Serialize>(
+        &mut self,
+        name: &str,
+        parts: Vec<Bytes>,
+    ) {
+        for part in parts {
+            match self.codec {
+                Codec::Proto => {
+                    self.blocks.push(part);
+                    self.rt.yield_if_needed().await;
+                }
+                Codec::Json => {
+                    let part = M::decode(part).expect("it was written as a message");
+                    self.piece(name, &part).await;
+                }
+            }
+        }
     }
 
     /// Writes a field of messages that may each be large or small: small ones together, large ones in pieces themselves.
@@ -188,21 +220,37 @@ impl<R: Spawn> Pieces<'_, R> {
 }
 
 impl Pieced for Profile {
-    async fn write(mut self, to: &mut Pieces<'_, impl Spawn>) {
-        let samples = std::mem::take(&mut self.sample);
-        let locations = std::mem::take(&mut self.location);
-        let functions = std::mem::take(&mut self.function);
-        let strings = std::mem::take(&mut self.string_table);
-        to.begin(&self);
-        to.rows("sample", samples, STEP_ROWS, |sample| Self { sample, ..Self::default() }).await;
-        let of_locations = |location| Self { location, ..Self::default() };
+    async fn write(self, to: &mut Pieces<'_, impl Spawn>) {
+        WrittenProfile::from(self).write(to).await;
+    }
+}
+
+impl Pieced for WrittenProfile {
+    async fn write(self, to: &mut Pieces<'_, impl Spawn>) {
+        let Self { message: mut small, samples: written } = self;
+        let samples = std::mem::take(&mut small.sample);
+        let locations = std::mem::take(&mut small.location);
+        let functions = std::mem::take(&mut small.function);
+        let strings = std::mem::take(&mut small.string_table);
+        to.begin(&small);
+        if !samples.is_empty() || !written.is_empty() {
+            to.begin_rows("sample");
+            to.some_rows("sample", samples, STEP_ROWS, of_samples).await;
+            to.written_rows::<Profile>("sample", written).await;
+            to.end_rows();
+        }
+        let of_locations = |location| Profile { location, ..Profile::default() };
         to.rows("location", locations, STEP_ROWS, of_locations).await;
-        let of_functions = |function| Self { function, ..Self::default() };
+        let of_functions = |function| Profile { function, ..Profile::default() };
         to.rows("function", functions, STEP_ROWS, of_functions).await;
-        let of_strings = |string_table| Self { string_table, ..Self::default() };
+        let of_strings = |string_table| Profile { string_table, ..Profile::default() };
         to.rows("stringTable", strings, STEP_ROWS, of_strings).await;
         to.end();
     }
+}
+
+fn of_samples(sample: Vec<Sample>) -> Profile {
+    Profile { sample, ..Profile::default() }
 }
 
 impl Pieced for PprofProfile {

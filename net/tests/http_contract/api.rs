@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use engine::query::WrittenProfile;
 use engine::tenant::TenantId;
 use futures_channel::oneshot;
 use net::budget::Held;
@@ -209,8 +210,8 @@ impl Reads for FakeApi {
         &self,
         tenants: Vec<TenantId>,
         request: SelectMergeProfileRequest,
-    ) -> Result<Profile, Failure> {
+    ) -> Result<WrittenProfile, Failure> {
         self.note::<()>("select_merge_profile", &tenants, &request).await?;
-        Ok(self.profile.borrow().clone())
+        Ok(self.profile.borrow().clone().into())
     }
 }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use engine::flamegraph::{self, Tree};
 use engine::pace::Pace;
-use engine::query::{MergedProfile, Shape, flame_graph_nodes};
+use engine::query::{MergedProfile, Shape, WrittenProfile, flame_graph_nodes};
 use engine::tenant::TenantId;
+use prost::Message;
 use proto::pprof::Profile;
 use proto::querier::{
     DiffRequest, FlameGraphDiff, PprofProfile, ProfileFormat, SelectMergeStacktracesRequest,
@@ -51,7 +52,7 @@ impl<R: Runtime> Querier<R> {
         match format {
             ProfileFormat::Dot => response.dot = self.dot(tenants, request).await?,
             ProfileFormat::Pprof => {
-                let profile = self.profile(tenants, &request).await?;
+                let profile = message(self.profile(tenants, &request).await?, &Pace::new()).await;
                 response.pprof = Some(PprofProfile { profile: Some(profile) });
             }
             ProfileFormat::Tree => {
@@ -108,12 +109,12 @@ impl<R: Runtime> Querier<R> {
         &self,
         tenants: &[TenantId],
         request: &StacksRequest,
-    ) -> Result<Profile, Failure> {
+    ) -> Result<WrittenProfile, Failure> {
         request.check_served()?;
         let range = self.range(tenants, request.start_ms, request.end_ms)?;
         let profile_type = profile_type(&request.profile_type_id)?;
         let matchers = matchers_of_type(&request.label_selector, &profile_type)?;
-        let Some(range) = range else { return Ok(Profile::default()) };
+        let Some(range) = range else { return Ok(WrittenProfile::default()) };
         let go_pgo = request.stack_trace_selector.as_ref().and_then(|selector| selector.go_pgo);
         let (shape, call_site) = match go_pgo {
             Some(pgo) => {
@@ -141,8 +142,9 @@ impl<R: Runtime> Querier<R> {
     ) -> Result<String, Failure> {
         let (drawn, source) = flamegraph::dot_sizes(request.max_nodes);
         request.max_nodes = Some(source);
-        let profile = self.profile(tenants, &request).await?;
-        Ok(flamegraph::dot(&profile, drawn, &Pace::new()).await)
+        let pace = Pace::new();
+        let profile = message(self.profile(tenants, &request).await?, &pace).await;
+        Ok(flamegraph::dot(&profile, drawn, &pace).await)
     }
 
     /// Both sides merged into one tree, which aligns them. Every failure is the request's fault, as in Pyroscope.
@@ -167,4 +169,15 @@ impl<R: Runtime> Querier<R> {
         self.merge_tree(tenants, &right, &mut tree, &pace).await?;
         Ok(flamegraph::flame_graph_diff(&tree, &left_values, nodes_max, &pace).await)
     }
+}
+
+/// The whole message.
+async fn message(written: WrittenProfile, pace: &Pace) -> Profile {
+    let mut message = written.message;
+    for block in written.samples {
+        let samples = Profile::decode(block).expect("it was written as a message").sample;
+        pace.spend(samples.len() * 8).await;
+        message.sample.extend(samples);
+    }
+    message
 }

@@ -16,8 +16,8 @@ mod series;
 use std::cell::Cell;
 
 use engine::hash::HashSecret;
+use engine::query::WrittenProfile;
 use engine::tenant::TenantId;
-use proto::pprof::Profile;
 use proto::querier::{
     AnalyzeQueryRequest, AnalyzeQueryResponse, DiffRequest, DiffResponse, ProfileTypesRequest,
     ProfileTypesResponse, SelectHeatmapRequest, SelectHeatmapResponse, SelectMergeProfileRequest,
@@ -125,7 +125,7 @@ impl<R: Runtime> Reads for Querier<R> {
         &self,
         tenants: Vec<TenantId>,
         request: SelectMergeProfileRequest,
-    ) -> Result<Profile, Failure> {
+    ) -> Result<WrittenProfile, Failure> {
         self.profile(&tenants, &request.into()).await
     }
 

@@ -12,7 +12,7 @@ use engine::route::ShardId;
 use engine::spread::SpreadOptions;
 use futures_util::future::poll_immediate;
 use prost::Message;
-use proto::pprof;
+use proto::pprof::{self, Profile};
 use proto::rpc::select::{SelectReply, SelectRequest, Selection};
 use proto::rpc::spread::{Spread, SpreadRequest};
 use proto::rpc::{Code, Request};
@@ -578,7 +578,7 @@ fn nothing_is_answered_as_clients_expect_nothing() {
     };
     let profile =
         node.ask("t", |q, t| async move { q.select_merge_profile(t, request).await }).unwrap();
-    assert_eq!(profile, Profile::default());
+    assert_eq!(profile, WrittenProfile::default());
     assert!(node.time_series(|_| ()).is_empty());
     let stats = |tenants: &str| {
         node.ask(
