@@ -67,6 +67,10 @@ pub struct Append {
 enum Phase {
     #[default]
     Idle,
+    /// Which locations the head knows.
+    Locations {
+        row: usize,
+    },
     /// Which samples are stored, and the nodes of their stacks.
     Stacks {
         sample: usize,
@@ -124,7 +128,7 @@ impl Append {
         self.head = heads.get(key).map(Head::id);
         self.identity = Some(identity);
         self.stores_all = !admission.outcomes.contains(&Outcome::Dropped);
-        self.phase = Phase::Stacks { sample: 0 };
+        self.phase = Phase::Locations { row: 0 };
         self.hash_columns(heads.secret(), profile, admission);
     }
 
@@ -187,6 +191,7 @@ impl Append {
             while cost_left > 0 {
                 let cost = match self.phase {
                     Phase::Idle => unreachable!("begin left the idle phase"),
+                    Phase::Locations { row } => self.locations(&head.symbols, profile, row),
                     Phase::Stacks { sample } => {
                         self.stacks(&mut head.symbols, profile, admission, sample)
                     }
@@ -235,6 +240,17 @@ impl Append {
             + self.nodes.capacity() * size_of::<u32>()
             + self.values.capacity() * size_of::<u64>()
             + self.bytes.capacity()
+    }
+
+    /// Looks a batch of locations up, from `row` on; gives the cost.
+    fn locations(&mut self, symbols: &Symbols, profile: &Profile, row: usize) -> usize {
+        if row == profile.locations.len() || symbols.locations_count() == 0 {
+            self.phase = Phase::Stacks { sample: 0 };
+            return 0;
+        }
+        let row = self.interner.find_locations(symbols, profile, row);
+        self.phase = Phase::Locations { row };
+        self.interner.take_cost()
     }
 
     /// Finds the nodes of a batch of samples from `sample` on; gives the cost.

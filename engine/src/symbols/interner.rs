@@ -1,8 +1,8 @@
 //! From the rows of one profile to the rows of a partition's tables.
 //!
-//! Contents are hashed bottom-up and lazily: a stack asks for its locations, a location for its functions and mapping, those
-//! for their strings; each is hashed once a profile and remembered in an array by profile row. Only a location that the tables
-//! do not know makes its functions and strings be looked up at all.
+//! Contents are hashed bottom-up and lazily: a location asks for its functions and mapping, those for their strings; each is
+//! hashed once a profile and remembered in an array by profile row. Only a location that a stack names and the tables do not know
+//! makes its functions and strings be looked up at all.
 
 use std::ops::Range;
 
@@ -16,10 +16,7 @@ use crate::{hash::HashSecret, profile};
 /// No id yet.
 const NONE: u32 = profile::NONE;
 
-/// No id yet, but a look-up is under way.
-const WANTED: u32 = NONE - 1;
-
-/// Set in [`NONE`] and [`WANTED`], in no id: two billion locations do not fit a head.
+/// Set in [`NONE`], in no id: two billion locations do not fit a head.
 const UNKNOWN_BIT: u32 = 1 << 31;
 
 /// Where rows are read from: a decoded profile, or another shard's part of an answer. Rows are valid indices.
@@ -85,8 +82,8 @@ impl Source for Profile {
 
 /// Scratch for interning one source after another; [`Interner::begin`] empties it.
 ///
-/// The same target and source must be given to every call between two `begin`s. Stacks go in batches, hashes first: a look-up
-/// alone waits for two cache misses, in a short loop several wait together.
+/// The same target and source must be given to every call between two `begin`s. Locations and stacks go in batches, hashes first:
+/// a look-up alone waits for two cache misses, in a short loop several wait together.
 #[derive(Debug, Default)]
 pub struct Interner {
     memo: Memo,
@@ -101,6 +98,10 @@ pub struct Interner {
 
 /// Stacks of a batch: more than a processor can wait for at once.
 const BATCH_STACKS_MAX: usize = 64;
+
+/// Locations that are looked for together, and the cost after which no further one is: it may have any number of lines.
+const BATCH_LOCATIONS_MAX: usize = 64;
+const BATCH_COST_MAX: usize = 100_000;
 
 /// Frames after which a batch takes no further stack. When all of them are new locations, a batch takes 0.7 ms.
 const BATCH_FRAMES_MAX: usize = 2048;
@@ -120,6 +121,7 @@ struct Memo {
     string_hashes: Vec<u128>,
     mapping_hashes: Vec<u128>,
     function_hashes: Vec<u128>,
+    location_hashes: Vec<u128>,
     string_ids: Vec<u32>,
     mapping_ids: Vec<u32>,
     function_ids: Vec<u32>,
@@ -139,6 +141,7 @@ mod cost {
     pub(super) const FRAME_NEW: usize = 40;
     pub(super) const LOCATION: usize = 60;
     pub(super) const LOCATION_NEW: usize = 200;
+    pub(super) const LINE: usize = 5;
     pub(super) const HASH: usize = 15;
     pub(super) const STRING_BYTES_SHIFT: u32 = 3;
 }
@@ -150,6 +153,7 @@ impl Interner {
         refill(&mut memo.string_hashes, strings, 0);
         refill(&mut memo.mapping_hashes, mappings, 0);
         refill(&mut memo.function_hashes, functions, 0);
+        refill(&mut memo.location_hashes, locations, 0);
         refill(&mut memo.string_ids, strings, NONE);
         refill(&mut memo.mapping_ids, mappings, NONE);
         refill(&mut memo.function_ids, functions, NONE);
@@ -165,8 +169,27 @@ impl Interner {
         std::mem::take(&mut self.memo.cost)
     }
 
-    /// Adds a stack to the batch, as location rows, leaf first, and interns the locations that no stack before it had. Says
-    /// whether there is room for another.
+    /// Looks some locations up, from `row` on, that stacks will name; gives the first row that is left. It adds none: what no
+    /// stack names is not kept.
+    pub fn find_locations(&mut self, symbols: &Symbols, source: &impl Source, row: usize) -> usize {
+        let memo = &mut self.memo;
+        let rows_end = memo.location_ids.len().min(row + BATCH_LOCATIONS_MAX);
+        let mut until = row;
+        while until < rows_end && memo.cost < BATCH_COST_MAX {
+            memo.location_hash(&symbols.secret, source, until as u32);
+            until += 1;
+        }
+        for (id, hash) in
+            memo.location_ids[row..until].iter_mut().zip(&memo.location_hashes[row..until])
+        {
+            *id = symbols.locations.find(*hash).map_or(NONE, |id| id.0);
+        }
+        memo.cost += (until - row) * cost::LOCATION;
+        until
+    }
+
+    /// Adds a stack to the batch, as location rows, leaf first, and interns those locations that were not found. Says whether
+    /// there is room for another.
     #[inline]
     pub fn push_stack(
         &mut self,
@@ -181,7 +204,7 @@ impl Interner {
         }
         let slots = &mut self.batch_bytes[start * 4..end * 4];
         if gather(slots, rows, &self.memo.location_ids) >= UNKNOWN_BIT {
-            self.memo.locations(symbols, source, rows, &mut self.lookups);
+            self.memo.add_locations(symbols, source, rows);
             let all = gather(slots, rows, &self.memo.location_ids);
             assert!(all < UNKNOWN_BIT, "every location of the stack has an id");
         }
@@ -228,15 +251,7 @@ impl Interner {
         source: &impl Source,
         row: u32,
     ) -> LocationId {
-        match self.memo.location_ids[row as usize] {
-            NONE | WANTED => {
-                let hash = self.memo.location_hash(&symbols.secret, source, row);
-                let id = self.memo.add_location(symbols, source, row, hash);
-                self.memo.location_ids[row as usize] = id.0;
-                id
-            }
-            id => LocationId(id),
-        }
+        self.memo.location(symbols, source, row)
     }
 
     /// The content hash of a string row.
@@ -249,7 +264,8 @@ impl Interner {
         let memo = &self.memo;
         (memo.string_hashes.capacity()
             + memo.mapping_hashes.capacity()
-            + memo.function_hashes.capacity())
+            + memo.function_hashes.capacity()
+            + memo.location_hashes.capacity())
             * size_of::<u128>()
             + (memo.string_ids.capacity()
                 + memo.mapping_ids.capacity()
@@ -296,47 +312,25 @@ impl Interner {
 impl Memo {
     /// Interns the locations among `rows` that have no id yet.
     #[cold]
-    fn locations(
-        &mut self,
-        symbols: &mut Symbols,
-        source: &impl Source,
-        rows: &[u32],
-        lookups: &mut Vec<Lookup>,
-    ) {
-        lookups.clear();
+    fn add_locations(&mut self, symbols: &mut Symbols, source: &impl Source, rows: &[u32]) {
         for &row in rows {
-            if self.location_ids[row as usize] == NONE {
-                self.location_ids[row as usize] = WANTED;
-                let hash = self.location_hash(&symbols.secret, source, row);
-                lookups.push(Lookup { hash, row, id: NONE });
-            }
-        }
-        for lookup in &mut *lookups {
-            lookup.id = symbols.locations.find(lookup.hash).map_or(NONE, |id| id.0);
-        }
-        self.cost += lookups.len() * cost::LOCATION;
-        for Lookup { hash, row, id } in lookups.iter().copied() {
-            let id = match id {
-                NONE => self.add_location(symbols, source, row, hash).0,
-                id => id,
-            };
-            self.location_ids[row as usize] = id;
+            self.location(symbols, source, row);
         }
     }
 
-    /// The id of a location that was not found before this source, or its batch.
-    #[cold]
-    fn add_location(
-        &mut self,
-        symbols: &mut Symbols,
-        source: &impl Source,
-        row: u32,
-        hash: u128,
-    ) -> LocationId {
-        match symbols.locations.find(hash) {
+    fn location(&mut self, symbols: &mut Symbols, source: &impl Source, row: u32) -> LocationId {
+        let known = self.location_ids[row as usize];
+        if known != NONE {
+            return LocationId(known);
+        }
+        let hash = self.location_hash(&symbols.secret, source, row);
+        self.cost += cost::LOCATION;
+        let id = match symbols.locations.find(hash) {
             Some(id) => id,
             None => self.new_location(symbols, source, row, hash),
-        }
+        };
+        self.location_ids[row as usize] = id.0;
+        id
     }
 
     fn new_location(
@@ -356,8 +350,18 @@ impl Memo {
         symbols.locations.push(NewLocation { mapping, address, is_folded, hash })
     }
 
-    /// Mapping, address, flags, then every line: fixed widths, so equal bytes mean equal content.
     fn location_hash(&mut self, secret: &HashSecret, source: &impl Source, row: u32) -> u128 {
+        let known = self.location_hashes[row as usize];
+        if known != 0 {
+            return known;
+        }
+        let hash = self.hash_location(secret, source, row);
+        self.location_hashes[row as usize] = hash;
+        hash
+    }
+
+    /// Mapping, address, flags, then every line: fixed widths, so equal bytes mean equal content.
+    fn hash_location(&mut self, secret: &HashSecret, source: &impl Source, row: u32) -> u128 {
         let LocationRow { mapping, address, is_folded } = source.location(row);
         let has_mapping = mapping != NONE;
         let mapping = if has_mapping { self.mapping_hash(secret, source, mapping) } else { 0 };
@@ -390,6 +394,7 @@ impl Memo {
         source: &impl Source,
         line: profile::Line,
     ) -> [u8; LINE_BYTES] {
+        self.cost += cost::LINE;
         let mut bytes = [0; LINE_BYTES];
         let function = self.function_hash(secret, source, line.function);
         bytes[..16].copy_from_slice(&function.to_le_bytes());

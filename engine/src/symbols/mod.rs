@@ -9,7 +9,7 @@
 //! ```
 //! A partition is a service: its profiles name the same frames again and again. So what is stored once per head is found by
 //! content: an [`Interner`] hashes the rows of a profile bottom-up (strings, functions, locations) to 128 keyed bits, as far as
-//! samples reach them; a known location then costs one look-up and a known stack one more.
+//! locations reach them; a known location then costs one look-up and a known stack one more. Only what samples name is added.
 //!
 //! Invariants
 //! - A row exists before its id; rows never change or move to another id. Parents have smaller ids than their children.
