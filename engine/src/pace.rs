@@ -16,12 +16,16 @@ const UNITS_PER_TURN: usize = 8192;
 /// Work that may be done between two turns: what is spent at once is at most another stretch.
 pub const STRETCH_UNITS_MAX: usize = 2 * UNITS_PER_TURN;
 
+/// The same for passes whose units are dear: memory that is touched first, and compressing.
+const UNITS_PER_SHORT_TURN: usize = UNITS_PER_TURN / 2;
+
 /// Numbers that are written or made in the time of a unit.
 const NUMBERS_PER_UNIT: usize = 64;
 
 /// Counts work and pauses when a stretch is used up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
+    units_per_turn: usize,
     used: Cell<usize>,
     longest: Cell<usize>,
 }
@@ -29,14 +33,30 @@ pub struct Pace {
 impl Pace {
     /// A pace at the start of a stretch.
     pub fn new() -> Self {
-        Self::default()
+        Self::of(UNITS_PER_TURN)
+    }
+
+    /// One of short stretches.
+    pub fn short() -> Self {
+        Self::of(UNITS_PER_SHORT_TURN)
+    }
+
+    fn of(units_per_turn: usize) -> Self {
+        Self { units_per_turn, used: Cell::new(0), longest: Cell::new(0) }
+    }
+
+    /// Ends the stretch where so much more would make it too long. Such work is accounted for when it is done.
+    pub async fn make_room(&self, units: usize) {
+        if self.used.get() > 0 && self.used.get() + units > self.units_per_turn {
+            self.turn().await;
+        }
     }
 
     /// Accounts for work just done, or about to be done.
     pub async fn spend(&self, units: usize) {
         let used = self.used.get() + units;
         self.used.set(used);
-        if used >= UNITS_PER_TURN {
+        if used >= self.units_per_turn {
             self.turn().await;
         }
     }
@@ -131,6 +151,12 @@ pub fn run<T>(pass: impl Future<Output = T>) -> T {
     }
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +175,18 @@ mod tests {
             pauses += 1;
         }
         assert_eq!(pauses, 3);
+    }
+
+    #[test]
+    fn room_is_made_before_work_that_would_not_fit() {
+        let pace = Pace::short();
+        run(async {
+            for units in [UNITS_PER_SHORT_TURN - 1, UNITS_PER_SHORT_TURN, 3, UNITS_PER_SHORT_TURN] {
+                pace.make_room(units).await;
+                pace.spend(units).await;
+            }
+        });
+        assert_eq!(pace.longest_stretch(), UNITS_PER_SHORT_TURN);
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod partition;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::index::{Index, PartitionIndex, Rows, SeriesIndex, TableIndex};
+use super::index::{Index, PartitionIndex, Rows, SeriesIndex, TableIndex, checksum};
 use super::meta::{FileFacts, Meta, Stats};
 use super::schema::Table;
 use super::write::{Compressor, TableWriter, Tools};
@@ -45,7 +45,7 @@ pub struct BlockEncoder {
 impl BlockEncoder {
     /// Begins a block of level 1 of these heads; `ulid` is its name.
     pub fn new(ulid: u128, frozen: Arc<Frozen>) -> Self {
-        let pace = Rc::new(Pace::new());
+        let pace = Rc::new(Pace::short());
         let of_pass = Rc::clone(&pace);
         let machine = Machine::new(move |port| async move {
             // The name is drawn at random, so nobody who sends values knows the seed.
@@ -171,9 +171,14 @@ impl BlockWriter {
         let (series, partitions) =
             (std::mem::take(&mut self.series), std::mem::take(&mut self.partitions));
         let index = Index { labels, series, partitions, tables };
-        debug_assert_eq!(index.validate(), Ok(()), "a writer breaks no law of its format");
+        if cfg!(debug_assertions) {
+            let laws = index.validate(&self.pace).await;
+            assert_eq!(laws, Ok(()), "a writer breaks no law of its format");
+        }
         let bytes = index.to_bytes(&mut self.zstd, &self.pace).await;
-        files.push(FileFacts::of(INDEX_FILE, &bytes));
+        index.free(&self.pace).await;
+        let checksum = checksum(&bytes, &self.pace).await;
+        files.push(FileFacts { name: INDEX_FILE.to_owned(), bytes: bytes.len() as u64, checksum });
         self.write(INDEX_FILE, Some(bytes)).await;
         files.sort_by(|a, b| a.name.cmp(&b.name));
         let meta = Meta {

@@ -12,14 +12,18 @@
 //!
 //! Format: `docs/format/block.md`.
 
+mod laws;
+#[cfg(test)]
+mod tests;
+
 use rkyv::rancor;
 use rkyv::util::AlignedVec;
 use rkyv::{Archive, Deserialize, Serialize};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
 
 use super::BlockError;
 use super::schema::Table;
-use super::write::{Compressor, Level};
+use super::write::{BYTES_PER_UNIT, Compressor, Level};
 use super::{BLOCK_VERSION, BLOCK_VERSION_MIN, INDEX_FILE};
 use crate::pace::Pace;
 
@@ -37,6 +41,12 @@ const PART_UNITS: usize = 2048;
 
 /// Bytes of texts that are copied in the time of a unit.
 const TEXT_BYTES_PER_UNIT: usize = 64;
+
+/// Bytes of an archive that are decompressed, validated and read in the time of a unit.
+const ARCHIVE_BYTES_PER_UNIT: usize = 16;
+
+/// Bytes that are hashed in one go.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// Bytes of an archive that a reader makes room for: what is in a part together is small, but for texts.
 const PART_BYTES_LIMIT: usize = 64 << 20;
@@ -287,7 +297,7 @@ impl Index {
     }
 
     /// Reads the file's bytes, and checks every reference in them.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, BlockError> {
+    pub(super) async fn from_bytes(bytes: &[u8], pace: &Pace) -> Result<Self, BlockError> {
         let bad = |what: &'static str| BlockError::Malformed { file: INDEX_FILE, what };
         let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
             return Err(bad("shorter than its header"));
@@ -308,14 +318,34 @@ impl Index {
         if word(16) != body.len() as u64 {
             return Err(bad("longer or shorter than its header says"));
         }
-        let (found, expected) = (xxh3_64(body), word(24));
+        let (found, expected) = (checksum(body, pace).await, word(24));
         if found != expected {
             let (offset, bytes) = (HEADER_BYTES as u64, body.len() as u64);
             return Err(BlockError::Checksum { file: INDEX_FILE, offset, bytes, found, expected });
         }
-        let index = if version == 1 { unarchived(body) } else { of_parts(body) }.map_err(bad)?;
-        index.validate().map_err(bad)?;
+        let index = if version == 1 { unarchived(body) } else { of_parts(body, pace).await };
+        let index = index.map_err(bad)?;
+        index.validate(pace).await.map_err(bad)?;
         Ok(index)
+    }
+
+    /// Lets go of everything, in turns: of many series there are many lists.
+    pub(super) async fn free(self, pace: &Pace) {
+        let Self { labels, series, partitions, tables } = self;
+        for value in labels.into_iter().flat_map(|label| label.values) {
+            drop(value);
+            pace.spend(2).await;
+        }
+        for series in series {
+            drop(series);
+            pace.spend(1).await;
+        }
+        for partition in partitions {
+            pace.spend(4 + partition.origins.len()).await;
+        }
+        for group in tables.into_iter().flat_map(|table| table.row_groups) {
+            pace.spend(group.chunks.len()).await;
+        }
     }
 
     /// The place of a table.
@@ -335,124 +365,9 @@ impl Index {
         let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
         crate::labels::LabelSet::from_pairs(pairs.collect())
     }
-
-    /// Whether all references are to what is there, and orders are as they should be; else what is wrong.
-    pub(super) fn validate(&self) -> Result<(), &'static str> {
-        hold(self.tables.len() == Table::ALL.len(), "not as many tables as a block has")?;
-        for (table, kind) in self.tables.iter().zip(Table::ALL) {
-            table.validate(kind)?;
-        }
-        self.validate_labels()?;
-        self.validate_series()?;
-        self.validate_partitions()
-    }
-
-    fn validate_labels(&self) -> Result<(), &'static str> {
-        let ordered = self.labels.windows(2).all(|pair| pair[0].name < pair[1].name);
-        hold(ordered, "label names are out of order")?;
-        let series_count = self.series.len() as u64;
-        let mut postings = 0;
-        for label in &self.labels {
-            let ordered = label.values.windows(2).all(|pair| pair[0].value < pair[1].value);
-            hold(ordered, "label values are out of order")?;
-            for value in &label.values {
-                let ordered = value.series.windows(2).all(|pair| pair[0] < pair[1]);
-                hold(ordered, "postings are out of order")?;
-                let last = value.series.last();
-                hold(
-                    last.is_none_or(|last| u64::from(*last) < series_count),
-                    "a posting of no series",
-                )?;
-                postings += value.series.len();
-            }
-        }
-        let labels: usize = self.series.iter().map(|series| series.labels.len()).sum();
-        hold(labels == postings, "postings and labels of series differ in number")
-    }
-
-    fn validate_series(&self) -> Result<(), &'static str> {
-        let mut profiles = 0;
-        for (at, series) in self.series.iter().enumerate() {
-            hold(series.profiles.start == profiles, "series leave profiles out")?;
-            hold(series.profiles.end > profiles, "a series without profiles")?;
-            profiles = series.profiles.end;
-            hold(series.time_ns_min <= series.time_ns_max, "times of a series are out of order")?;
-            let ordered = series.labels.windows(2).all(|pair| pair[0].name < pair[1].name);
-            hold(ordered, "labels of a series are out of order")?;
-            for label in &series.labels {
-                let name = self.labels.get(label.name as usize).ok_or("a label without name")?;
-                let value = name.values.get(label.value as usize).ok_or("a label without value")?;
-                let posted = value.series.binary_search(&(at as u32)).is_ok();
-                hold(posted, "a label of a series is not among the postings")?;
-            }
-        }
-        hold(profiles == self.table(Table::Profiles).rows, "series leave profiles out")
-    }
-
-    fn validate_partitions(&self) -> Result<(), &'static str> {
-        let ordered = |pair: &[PartitionIndex]| {
-            (&pair[0].service_name, pair[0].split) < (&pair[1].service_name, pair[1].split)
-        };
-        hold(self.partitions.windows(2).all(ordered), "partitions are out of order")?;
-        let (mut series, mut locations) = (0, 0);
-        let mut tables = [0; Table::ALL.len()];
-        for partition in &self.partitions {
-            follow(&mut series, partition.series, "partitions leave series out")?;
-            follow(&mut locations, partition.locations, "partitions leave locations out")?;
-            hold(partition.tables.len() == tables.len(), "a partition of other tables")?;
-            for (end, rows) in tables.iter_mut().zip(&partition.tables) {
-                follow(end, *rows, "partitions leave rows out")?;
-            }
-            let of = |table: Table| partition.tables[table as usize];
-            let profiles =
-                self.series.get(partition.series.start as usize..partition.series.end as usize);
-            let profiles = profiles.ok_or("a partition of series that are not there")?;
-            let (first, last) = (profiles.first(), profiles.last());
-            let (Some(first), Some(last)) = (first, last) else {
-                return Err("a partition without series");
-            };
-            let of_series = Rows { start: first.profiles.start, end: last.profiles.end };
-            hold(of(Table::Profiles) == of_series, "profiles of a partition are not its series'")?;
-            hold(!of(Table::Stacktraces).is_empty(), "a partition without a root")?;
-            hold(
-                partition.locations.len() <= of(Table::Locations).len(),
-                "fewer lines than locations",
-            )?;
-            validate_origins(&partition.origins)?;
-        }
-        hold(series == self.series.len() as u64, "partitions leave series out")?;
-        let whole = tables.iter().zip(&self.tables).all(|(end, table)| *end == table.rows);
-        hold(whole, "partitions leave rows out")
-    }
 }
 
 impl TableIndex {
-    fn validate(&self, table: Table) -> Result<(), &'static str> {
-        // Ids are 32 bits wide, but those of samples, which nothing refers to.
-        hold(
-            table == Table::Samples || u32::try_from(self.rows).is_ok(),
-            "a table has more rows than ids",
-        )?;
-        let (mut rows, mut end) = (0_u64, 0_u64);
-        for group in &self.row_groups {
-            hold(group.rows > 0, "an empty row group")?;
-            rows += u64::from(group.rows);
-            hold(group.chunks.len() == table.columns().len(), "a row group of other columns")?;
-            for chunk in &group.chunks {
-                for page in chunk.dictionary.iter().chain(&chunk.pages) {
-                    hold(page.offset >= end, "pages overlap")?;
-                    hold(page.header_bytes <= page.bytes, "a page shorter than its header")?;
-                    end = page.offset.checked_add(page.bytes.into()).ok_or("a page without end")?;
-                }
-                let of_pages: u64 = chunk.pages.iter().map(|page| u64::from(page.rows)).sum();
-                hold(of_pages == u64::from(group.rows), "pages leave rows out")?;
-                let empty = chunk.pages.iter().any(|page| page.rows == 0);
-                hold(!empty, "an empty page")?;
-            }
-        }
-        hold(rows == self.rows, "row groups leave rows out")
-    }
-
     /// Its pages as they lie in the file.
     pub(super) fn pages(&self) -> impl Iterator<Item = &PageIndex> {
         let chunks = self.row_groups.iter().flat_map(|group| &group.chunks);
@@ -463,6 +378,16 @@ impl TableIndex {
     pub(super) fn pages_end(&self) -> u64 {
         self.pages().map(|page| page.offset + u64::from(page.bytes)).max().unwrap_or(0)
     }
+}
+
+/// xxh3-64 of any number of bytes.
+pub(super) async fn checksum(bytes: &[u8], pace: &Pace) -> u64 {
+    let mut hasher = Xxh3Default::new();
+    for piece in bytes.chunks(PIECE_BYTES) {
+        hasher.update(piece);
+        pace.spend(piece.len() / BYTES_PER_UNIT).await;
+    }
+    hasher.digest()
 }
 
 /// What stands before a body.
@@ -522,7 +447,7 @@ fn unarchived(archive: &[u8]) -> Result<Index, &'static str> {
     rkyv::from_bytes::<Index, rancor::Error>(&aligned).map_err(|_| "no archive of an index")
 }
 
-fn of_parts(mut body: &[u8]) -> Result<Index, &'static str> {
+async fn of_parts(mut body: &[u8], pace: &Pace) -> Result<Index, &'static str> {
     let cut = "a part is cut off";
     let mut zstd =
         zstd::bulk::Decompressor::new().expect("a context needs memory and nothing else");
@@ -541,31 +466,9 @@ fn of_parts(mut body: &[u8]) -> Result<Index, &'static str> {
         let archive = archive.filter(|archive| archive.len() == length);
         index.extend(unarchived(&archive.ok_or("a part is not compressed as it says")?)?);
         body = rest;
+        pace.spend(length / ARCHIVE_BYTES_PER_UNIT).await;
     }
     Ok(index)
-}
-
-fn validate_origins(origins: &[OriginIndex]) -> Result<(), &'static str> {
-    let ordered = origins.windows(2).all(|pair| pair[0].origin < pair[1].origin);
-    hold(ordered, "origins are out of order")?;
-    for origin in origins {
-        hold(!origin.intervals.is_empty(), "an origin without intervals")?;
-        let whole = origin.intervals.iter().all(|interval| interval.first <= interval.last);
-        hold(whole, "an interval ends before it begins")?;
-        let apart = |pair: &[Interval]| pair[0].last < u64::MAX && pair[0].last + 1 < pair[1].first;
-        hold(origin.intervals.windows(2).all(apart), "intervals are out of order")?;
-    }
-    Ok(())
-}
-
-fn follow(end: &mut u64, rows: Rows, what: &'static str) -> Result<(), &'static str> {
-    hold(rows.start == *end && rows.end >= rows.start, what)?;
-    *end = rows.end;
-    Ok(())
-}
-
-fn hold(law: bool, what: &'static str) -> Result<(), &'static str> {
-    if law { Ok(()) } else { Err(what) }
 }
 
 #[cfg(test)]

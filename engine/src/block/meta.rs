@@ -71,6 +71,7 @@ pub struct FileFacts {
 }
 
 impl FileFacts {
+    #[cfg(test)]
     pub(super) fn of(name: &str, bytes: &[u8]) -> Self {
         Self { name: name.to_owned(), bytes: bytes.len() as u64, checksum: xxh3_64(bytes) }
     }

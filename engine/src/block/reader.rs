@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
-use super::index::{Index, SeriesIndex};
-use super::meta::{FileFacts, Meta};
+use super::index::{Index, SeriesIndex, checksum};
+use super::meta::Meta;
 use super::schema::Table;
 use super::{BlockError, INDEX_FILE, META_FILE};
+use crate::pace::{self, Pace};
 use crate::tenant::TenantId;
 
 /// Bytes of a file that a reader needs.
@@ -39,28 +40,33 @@ pub struct BlockReader {
 }
 
 impl BlockReader {
-    /// Opens a block from the bytes of `meta.json` and `index`.
+    /// Opens a block from the bytes of `meta.json` and `index`, in one go: where nobody waits for a turn.
     pub fn open(meta: &[u8], index: &[u8]) -> Result<Self, BlockError> {
+        pace::run(Self::open_in_turns(meta, index, &Pace::new()))
+    }
+
+    /// Opens a block from the bytes of `meta.json` and `index`.
+    pub async fn open_in_turns(meta: &[u8], index: &[u8], pace: &Pace) -> Result<Self, BlockError> {
         let meta = Meta::from_bytes(meta)?;
         let bad = |what| BlockError::Malformed { file: META_FILE, what };
         let tenant = TenantId::parse(&meta.tenant).map_err(|_| bad("its tenant is no tenant"))?;
         let ulid = ulid::Ulid::from_string(&meta.ulid).map_err(|_| bad("its ulid is none"))?;
         let facts = meta.file(INDEX_FILE).ok_or_else(|| bad("says nothing of the index"))?;
-        let (found, expected) = (FileFacts::of(INDEX_FILE, index), facts);
-        if found.bytes != expected.bytes {
-            let (found, expected) = (found.bytes, expected.bytes);
-            return Err(BlockError::Short { file: INDEX_FILE, offset: 0, found, expected });
+        let (bytes, expected) = (index.len() as u64, facts.bytes);
+        if bytes != expected {
+            return Err(BlockError::Short { file: INDEX_FILE, offset: 0, found: bytes, expected });
         }
-        if found.checksum != expected.checksum {
+        let (found, expected) = (checksum(index, pace).await, facts.checksum);
+        if found != expected {
             return Err(BlockError::Checksum {
                 file: INDEX_FILE,
                 offset: 0,
-                bytes: found.bytes,
-                found: found.checksum,
-                expected: expected.checksum,
+                bytes,
+                found,
+                expected,
             });
         }
-        let index = Index::from_bytes(index)?;
+        let index = Index::from_bytes(index, pace).await?;
         for table in Table::ALL {
             let facts =
                 meta.file(table.file_name()).ok_or_else(|| bad("says nothing of a table"))?;
@@ -77,12 +83,20 @@ impl BlockReader {
         if of_index.iter().any(|(meta, index)| meta != index) {
             return Err(bad("its counts are not the index's"));
         }
-        let least = index.series.iter().map(|series| series.time_ns_min).min();
-        let greatest = index.series.iter().map(|series| series.time_ns_max).max();
-        if (least, greatest) != (Some(meta.min_time_ns), Some(meta.max_time_ns)) {
+        let mut times_ns = (i64::MAX, i64::MIN);
+        for series in &index.series {
+            times_ns = (times_ns.0.min(series.time_ns_min), times_ns.1.max(series.time_ns_max));
+            pace.spend(1).await;
+        }
+        if times_ns != (meta.min_time_ns, meta.max_time_ns) {
             return Err(bad("its times are not the index's"));
         }
         Ok(Self { meta, ulid: ulid.0, tenant, index })
+    }
+
+    /// Lets go of it, in turns.
+    pub async fn free(self, pace: &Pace) {
+        self.index.free(pace).await;
     }
 
     /// What the block is.

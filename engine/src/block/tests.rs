@@ -10,7 +10,7 @@ use proto::rpc::select::{MatchOp, ProfilePart, SelectReply, SelectRequest, TreeP
 
 use super::*;
 use crate::head::{Frozen, Heads};
-use crate::pace::STRETCH_UNITS_MAX;
+use crate::pace::{Pace, STRETCH_UNITS_MAX, run};
 use crate::query::tests::{Pushed, heads_of, pushed, secret, selection};
 use crate::query::{Progress, Select};
 use crate::tenant::TenantId;
@@ -41,6 +41,10 @@ pub(crate) fn encode(frozen: Arc<Frozen>) -> Option<Files> {
             }
         }
     }
+}
+
+fn index_of(bytes: &[u8]) -> Result<Index, BlockError> {
+    run(Index::from_bytes(bytes, &Pace::new()))
 }
 
 fn block_of(heads: &mut Heads) -> Option<Files> {
@@ -389,12 +393,10 @@ fn a_check_finds_nothing_in_a_sound_block_and_names_the_file_of_any_flipped_bit(
 fn a_check_holds_the_index_against_the_tables() {
     let files = sample_block();
     let broken = |change: &dyn Fn(&mut Index)| {
-        let mut index = Index::from_bytes(&files[INDEX_FILE]).unwrap();
+        let mut index = index_of(&files[INDEX_FILE]).unwrap();
         change(&mut index);
         let mut files = files.clone();
-        let bytes = crate::pace::run(
-            index.to_bytes(&mut write::Compressor::new(), &crate::pace::Pace::new()),
-        );
+        let bytes = run(index.to_bytes(&mut write::Compressor::new(), &Pace::new()));
         let mut meta = Meta::from_bytes(&files[META_FILE]).unwrap();
         let facts = meta.files.iter_mut().find(|file| file.name == INDEX_FILE).unwrap();
         *facts = FileFacts::of(INDEX_FILE, &bytes);
@@ -428,7 +430,7 @@ fn a_newer_version_is_refused_with_its_number() {
     let mut index = files[INDEX_FILE].clone();
     index[8] = 9;
     assert_eq!(
-        Index::from_bytes(&index).unwrap_err().to_string(),
+        index_of(&index).unwrap_err().to_string(),
         "index: block version is 9, this program reads 1 to 2"
     );
 }
@@ -440,10 +442,10 @@ type Damage = (Vec<u8>, u16, bool, bool);
 fn no_bytes_make_opening_panic() {
     let files = sample_block();
     let old = open(&files).unwrap().index().to_bytes_of_version_1();
-    assert!(Index::from_bytes(&old).is_ok());
+    assert!(index_of(&old).is_ok());
     bolero::check!().with_type::<Damage>().for_each(|(bytes, at, keep, is_old)| {
         let _ = Meta::from_bytes(bytes);
-        let _ = Index::from_bytes(bytes);
+        let _ = index_of(bytes);
         // The checksum made right again: what is left are the checks of parts, archives and the index's own.
         let mut index = if *is_old { old.clone() } else { files[INDEX_FILE].clone() };
         let from = 32 + usize::from(*at) % (index.len() - 32);
@@ -457,7 +459,7 @@ fn no_bytes_make_opening_panic() {
         }
         let checksum = xxhash_rust::xxh3::xxh3_64(&index[32..]);
         index[24..32].copy_from_slice(&checksum.to_le_bytes());
-        let _ = Index::from_bytes(&index);
+        let _ = index_of(&index);
     });
 }
 

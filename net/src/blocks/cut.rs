@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use engine::block::{BlockEncoder, BlockReader, EncodeStep, Meta};
 use engine::head::{Frozen, Heads};
+use engine::pace::Pace;
 use engine::tenant::{PartitionKey, TenantId};
 use futures_util::future::select;
 use proto::rpc::{Code, Failure, Reply};
@@ -445,7 +446,7 @@ impl<R: Runtime> Cutter<R> {
                 return Err(error.into());
             }
         };
-        let opened = BlockReader::open(&meta, &index);
+        let opened = BlockReader::open_in_turns(&meta, &index, &Pace::new()).await;
         let opened = opened.map_err(|source| CutError::Open { ulid: Ulid(ulid), source });
         if opened.is_err() {
             self.leftovers.borrow_mut().insert(tenant.clone(), ulid);

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use engine::block::{BlockReader, INDEX_FILE, META_FILE};
+use engine::pace::Pace;
 use engine::route::{ShardId, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
 use ulid::Ulid;
@@ -163,7 +164,8 @@ async fn list<R: Runtime>(rt: &R, path: &str) -> Result<Vec<String>, OpenError> 
 async fn open_block<R: Runtime>(rt: &R, path: &str) -> Result<BlockReader, String> {
     let meta = read_file(rt, path, META_FILE).await?;
     let index = read_file(rt, path, INDEX_FILE).await?;
-    BlockReader::open(&meta, &index).map_err(|error| error.to_string())
+    let opened = BlockReader::open_in_turns(&meta, &index, &Pace::new()).await;
+    opened.map_err(|error| error.to_string())
 }
 
 async fn read_file<R: Runtime>(rt: &R, path: &str, name: &str) -> Result<Vec<u8>, String> {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::block::BlockReader;
+use engine::pace::Pace;
 use ulid::Ulid;
 
 use super::free_space::{FreeSpace, LOOK_INTERVAL};
@@ -154,6 +155,8 @@ impl<R: Runtime> Retention<R> {
         for block in self.leaving.take() {
             if Arc::strong_count(&block) > 1 || !self.remove(&block).await {
                 self.leaving.borrow_mut().push(block);
+            } else if let Some(block) = Arc::into_inner(block) {
+                block.free(&Pace::new()).await;
             }
         }
         self.blocks.metrics().leaving.set(self.leaving.borrow().len() as u64);

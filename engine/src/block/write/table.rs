@@ -13,6 +13,7 @@ use super::super::PAGE_ROWS_MAX;
 use super::super::index::{RowGroupIndex, TableIndex};
 use super::super::schema::Table;
 use super::column::{ColumnBatch, ColumnWriter, Tools, Values};
+use crate::pace::Pace;
 
 /// Rows of a batch: a column of it takes some 50 µs to encode.
 pub(in super::super) const BATCH_ROWS: usize = 4096;
@@ -26,8 +27,11 @@ const KIND_ROWS_MIN: u64 = 16 << 10;
 /// Bytes of the open row group, which ends early beyond that: it is copied into the file in one go.
 const ROW_GROUP_BYTES_MAX: usize = 8 << 20;
 
-/// Bytes that are copied and hashed in the time of a unit of a pace.
-const BYTES_PER_UNIT: usize = 256;
+/// Bytes that are copied or hashed in the time of a unit of a pace.
+pub(in super::super) const BYTES_PER_UNIT: usize = 256;
+
+/// Bytes that are hashed in one go.
+const HASH_BYTES: usize = 256 << 10;
 
 /// Writing to memory and closing what was written in order cannot fail.
 const IN_MEMORY: &str = "Parquet in memory is written as its schema says";
@@ -177,7 +181,7 @@ impl TableWriter {
     ) -> (Vec<u8>, TableIndex, FileFacts) {
         let mut bytes = self.end_row_group(tools).await.unwrap_or_default();
         self.file.finish().expect(IN_MEMORY);
-        bytes.append(&mut self.take_bytes());
+        bytes.append(&mut self.take_bytes(tools.pace).await);
         let facts = FileFacts {
             name: self.table.file_name().to_owned(),
             bytes: self.bytes,
@@ -233,6 +237,7 @@ impl TableWriter {
                 offset_index: None,
             };
             let units = bytes.len() / BYTES_PER_UNIT;
+            tools.pace.make_room(units).await;
             group.append_column(&Bytes::from(bytes), close).expect(IN_MEMORY);
             chunks.push(chunk);
             tools.pace.spend(units).await;
@@ -240,14 +245,15 @@ impl TableWriter {
         group.close().expect(IN_MEMORY);
         self.row_groups.push(RowGroupIndex { rows: self.group_rows as u32, chunks });
         self.group_rows = 0;
-        let bytes = self.take_bytes();
-        tools.pace.spend(bytes.len() / BYTES_PER_UNIT).await;
-        Some(bytes)
+        Some(self.take_bytes(tools.pace).await)
     }
 
-    fn take_bytes(&mut self) -> Vec<u8> {
+    async fn take_bytes(&mut self, pace: &Pace) -> Vec<u8> {
         let bytes = std::mem::take(self.file.inner_mut());
-        self.hasher.update(&bytes);
+        for piece in bytes.chunks(HASH_BYTES) {
+            self.hasher.update(piece);
+            pace.spend(piece.len() / BYTES_PER_UNIT).await;
+        }
         self.bytes += bytes.len() as u64;
         bytes
     }
