@@ -13,6 +13,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::index::{ChunkIndex, PageIndex};
 use super::super::schema::{Coding, Column, Kind};
 use super::super::{DICTIONARY_BYTES_MAX, PAGE_BYTES_TARGET, PAGE_ROWS_MAX};
+use super::BYTES_PER_UNIT;
 use super::compress::{Compressor, Level};
 use super::dictionary::{Dictionary, Entry};
 use super::encoding::{self, Width};
@@ -197,6 +198,7 @@ impl ColumnWriter {
         self.rows += batch.rows() as u64;
         self.nulls += (batch.rows() - batch.values.len()) as u64;
         self.present.extend_from_slice(&batch.present);
+        let mut moved = 0;
         let is_full = match (&mut self.open, &batch.values) {
             (Open::Numbers(open), Values::Numbers(values)) => {
                 note_bounds(&mut self.numbers, values, self.column.kind);
@@ -211,6 +213,7 @@ impl ColumnWriter {
             (Open::NumberEntries(dictionary, rows), Values::Numbers(values)) => {
                 note_bounds(&mut self.numbers, values, self.column.kind);
                 rows.extend(values.iter().map(|value| dictionary.number(value)));
+                moved = dictionary.take_moved();
                 false
             }
             (Open::TextEntries(dictionary, rows), Values::Texts(values)) => {
@@ -223,11 +226,12 @@ impl ColumnWriter {
                     last = Some((value, number));
                     number
                 }));
+                moved = dictionary.take_moved();
                 false
             }
             _ => unreachable!("batches have the kinds of their columns"),
         };
-        tools.pace.spend(batch.rows()).await;
+        tools.pace.spend(batch.rows() + moved / VALUES_PER_UNIT).await;
         if is_full {
             self.end_page(tools).await;
         }
@@ -272,7 +276,11 @@ impl ColumnWriter {
         let of_data = self.pages.iter().filter(|page| !page.is_dictionary);
         let rows: u64 = of_data.map(|page| u64::from(page.entry.rows)).sum();
         assert_eq!(rows, self.rows, "pages hold the rows of their chunk");
-        self.take_chunk(description, offset)
+        let units = self.pages_bytes / BYTES_PER_UNIT;
+        tools.pace.make_room(units).await;
+        let chunk = self.take_chunk(description, offset);
+        tools.pace.spend(units).await;
+        chunk
     }
 
     fn take_chunk(
@@ -317,24 +325,30 @@ impl ColumnWriter {
 
     /// Ends the open page of a column without dictionary.
     async fn end_page(&mut self, tools: &mut Tools<'_>) {
+        let units = match &self.open {
+            Open::Texts(values, _) => values.len() / TEXTS_PER_UNIT,
+            Open::Numbers(values) => values.len() / VALUES_PER_UNIT,
+            Open::NumberEntries(..) | Open::TextEntries(..) => 0,
+        };
+        tools.pace.make_room(units).await;
         let mut body = Vec::new();
         if self.column.is_optional {
             encoding::levels(&self.present, &mut body);
         }
-        let (encoding, count, units) = match &mut self.open {
+        let (encoding, count) = match &mut self.open {
             Open::Numbers(values) => {
                 let width = width_of(self.column.kind);
                 encoding::delta(values, width, &mut body);
                 let count = values.len();
                 values.clear();
-                (Encoding::DELTA_BINARY_PACKED, count, count / VALUES_PER_UNIT)
+                (Encoding::DELTA_BINARY_PACKED, count)
             }
             Open::Texts(values, bytes) => {
                 encoding::prefixes(values.iter().map(|text| &text[..]), &mut body);
                 let count = values.len();
                 values.clear();
                 *bytes = 0;
-                (Encoding::DELTA_BYTE_ARRAY, count, count / TEXTS_PER_UNIT)
+                (Encoding::DELTA_BYTE_ARRAY, count)
             }
             Open::NumberEntries(..) | Open::TextEntries(..) => {
                 unreachable!("a dictionary's pages are made when its chunk is whole")
@@ -369,15 +383,18 @@ impl ColumnWriter {
                     bytes += size_of::<u64>() + entries[rows[to] as usize].heap_bytes();
                     to += 1;
                 }
+                let units = (to - from) / TEXTS_PER_UNIT;
+                tools.pace.make_room(units).await;
                 body.clear();
                 plain(&of_numbers(&rows[from..to]), &mut body);
-                tools.pace.spend((to - from) / TEXTS_PER_UNIT).await;
+                tools.pace.spend(units).await;
                 self.page(&body, Encoding::PLAIN, to - from, false, tools).await;
                 from = to;
             }
             return;
         }
         let order = dictionary.sorted(tools.pace).await;
+        tools.pace.make_room(order.len() / VALUES_PER_UNIT).await;
         let mut ranks = vec![0; order.len()];
         for (rank, number) in (0..).zip(&order) {
             ranks[*number as usize] = rank;
@@ -387,10 +404,12 @@ impl ColumnWriter {
         self.page(&body, Encoding::PLAIN, order.len(), true, tools).await;
         let bytes = if order.len() <= 1 << 8 { 1 } else { 2 };
         for rows in rows.chunks(PAGE_ROWS_MAX) {
+            let units = rows.len() / VALUES_PER_UNIT;
+            tools.pace.make_room(units).await;
             body.clear();
             let ranks = rows.iter().map(|number| ranks[*number as usize]);
             encoding::indexes(ranks, bytes, &mut body);
-            tools.pace.spend(rows.len() / VALUES_PER_UNIT).await;
+            tools.pace.spend(units).await;
             self.page(&body, Encoding::RLE_DICTIONARY, rows.len(), false, tools).await;
         }
     }

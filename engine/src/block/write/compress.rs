@@ -1,12 +1,9 @@
-//! zstd in pieces: at any level, no step compresses more than [`PIECE_BYTES`].
+//! zstd in pieces: no step compresses more than [`Level::piece_bytes`].
 
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective;
 use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, compress_bound};
 
 use crate::pace::Pace;
-
-/// Bytes that are compressed in one go: each is a block of zstd's, and at the slower level some 0.5 ms.
-pub(in super::super) const PIECE_BYTES: usize = 32 << 10;
 
 /// zstd in memory fails where its output does not fit, and room is made for the worst.
 const IN_MEMORY: &str = "zstd compresses what there is room for";
@@ -25,6 +22,14 @@ impl Level {
         match self {
             Self::Fast => 1,
             Self::Small => 6,
+        }
+    }
+
+    /// Bytes that are compressed in one go: each piece is a block of zstd's, and some 0.3 ms.
+    fn piece_bytes(self) -> usize {
+        match self {
+            Self::Fast => 32 << 10,
+            Self::Small => 16 << 10,
         }
     }
 
@@ -69,10 +74,12 @@ impl Compressor {
         let context = &mut self.context;
         context.set_parameter(CParameter::CompressionLevel(level.number())).expect(IN_MEMORY);
         context.set_pledged_src_size(Some(bytes.len() as u64)).expect(IN_MEMORY);
-        let mut pieces = bytes.chunks(PIECE_BYTES).peekable();
+        let mut pieces = bytes.chunks(level.piece_bytes()).peekable();
         loop {
             let piece = pieces.next().unwrap_or_default();
             let is_last = pieces.peek().is_none();
+            let units = piece.len() / level.bytes_per_unit();
+            pace.make_room(units).await;
             let end = if is_last {
                 ZSTD_EndDirective::ZSTD_e_end
             } else {
@@ -88,7 +95,7 @@ impl Compressor {
                     break;
                 }
             }
-            pace.spend(piece.len() / level.bytes_per_unit()).await;
+            pace.spend(units).await;
             if is_last {
                 return;
             }

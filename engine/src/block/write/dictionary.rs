@@ -53,12 +53,14 @@ pub(super) struct Dictionary<T> {
     seed: u64,
     heap_bytes: usize,
     heap_bytes_max: usize,
+    /// Entries that growing has moved and nobody has accounted for.
+    moved: usize,
 }
 
 impl<T: Entry> Dictionary<T> {
     pub(super) fn new(seed: u64, heap_bytes_max: usize) -> Self {
         let (entries, slots) = (Vec::new(), vec![0; SLOTS_MIN]);
-        Self { entries, slots, seed, heap_bytes: 0, heap_bytes_max }
+        Self { entries, slots, seed, heap_bytes: 0, heap_bytes_max, moved: 0 }
     }
 
     /// Whether every value is there once. Where there are too many for that, the rest is kept value by value, as it comes.
@@ -98,6 +100,7 @@ impl<T: Entry> Dictionary<T> {
     /// Copies at most [`ENTRIES_MAX`] numbers.
     fn grow(&mut self) {
         let mask = self.slots.len() * 2 - 1;
+        self.moved += self.entries.len();
         self.slots = vec![0; mask + 1];
         for (number, entry) in (1..).zip(&self.entries) {
             let mut at = entry.hash(self.seed) as usize & mask;
@@ -106,6 +109,11 @@ impl<T: Entry> Dictionary<T> {
             }
             self.slots[at] = number;
         }
+    }
+
+    /// How many entries growing has moved since this was asked last.
+    pub(super) fn take_moved(&mut self) -> usize {
+        std::mem::take(&mut self.moved)
     }
 
     pub(super) fn entries(&self) -> &[T] {
