@@ -35,7 +35,7 @@ struct Ordered {
     order: Vec<u32>,
 }
 
-/// Symbols that the stacks of a head use, in the order of their first use.
+/// Symbols that the stacks of a head use: locations in the order of their first use, functions by file and name.
 #[derive(Default)]
 struct Used {
     /// By old id: the new one within the partition.
@@ -249,7 +249,7 @@ impl Ordered {
         }
         let (mut places, mut cursor) = (Vec::with_capacity(rows_count), head.cursor());
         while head.places(&mut cursor, STRETCH, &mut places) == Step::More {
-            pace.spend(STRETCH).await;
+            pace.spend(STRETCH * 2).await;
         }
         let sort_key = |at: u32| {
             let labels = &all[at as usize].labels;
@@ -308,7 +308,22 @@ impl Used {
                 }
             }
         }
+        used.sort_functions(symbols, pace).await;
         used
+    }
+
+    /// Puts functions in the order of their files and names: neighbours begin alike.
+    async fn sort_functions(&mut self, symbols: &Symbols, pace: &Pace) {
+        let key = |id: u32| {
+            let function = symbols.function(FunctionId(id));
+            let (file, name) = (symbols.string(function.filename), symbols.string(function.name));
+            (file, name, function.start_line, id)
+        };
+        pace::sort(&mut self.functions, pace, |a, b| key(a).cmp(&key(b))).await;
+        for (new, old) in (0..).zip(&self.functions) {
+            self.new_functions[*old as usize] = new;
+            pace.spend(1).await;
+        }
     }
 
     fn bytes_held(&self) -> usize {
