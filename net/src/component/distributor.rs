@@ -351,7 +351,7 @@ impl<R: Runtime> Distributor<R> {
         let reply = reply.inspect_err(|_| self.numbers.settle(key, Fate::Refused))?;
         let (sender, outcome) = oneshot::channel();
         let (numbers, key) = (Rc::clone(&self.numbers), key.clone());
-        self.rt.spawn(Class::Ingest, async move {
+        self.rt.spawn(Class::Rpc, async move {
             // A shard that is gone leaves the fate open; so does the process, which is stopping.
             let Ok(reply) = reply.await else { return };
             let (fate, told) = match reply {

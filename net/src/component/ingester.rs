@@ -273,7 +273,8 @@ impl<R: Runtime> Ingester<R> {
         self.spreads.note(&partition, worker.busy_ns, inflated_bytes);
         self.counters.profiles_stored.set(self.counters.profiles_stored.get() + 1);
         let (budget, log) = (self.budget.clone(), Rc::clone(self.log.metrics()));
-        self.rt.spawn(Class::Ingest, async move {
+        // Not behind the next profiles.
+        self.rt.spawn(Class::Rpc, async move {
             let outcome = pending.await;
             // Its group's bytes are given back; a node at its limit takes no further job that could tell.
             budget.set(Kind::Log, log.pending_bytes.get() as u64);

@@ -39,9 +39,9 @@ pub trait Rand {
 /// Scheduling classes, in order of precedence: ingest goes before query, query before cuts and compaction.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Class {
-    /// Messages between shards, connections, timers: short polls only.
+    /// Messages between shards, connections, the log, timers: short polls only.
     Rpc,
-    /// Decoding and storing pushes, the log.
+    /// Decoding and storing pushes.
     Ingest,
     /// Reads.
     Query,

@@ -275,7 +275,8 @@ impl<R: Runtime> Log<R> {
             rt: rt.clone(),
         }));
         rt.spawn(Class::Background, prepare::run(Rc::clone(&log.0)));
-        rt.spawn(Class::Ingest, commit::run(Rc::clone(&log.0)));
+        // Before the profiles that wait: what is in the log's group waits for nothing else.
+        rt.spawn(Class::Rpc, commit::run(Rc::clone(&log.0)));
         Ok(log)
     }
 

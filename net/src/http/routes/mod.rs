@@ -1,7 +1,7 @@
 //! The routes, one file a kind; each turns a request into calls of [`super::Api`] and their outcome into a reply.
 //!
-//! The connection's task (class `Rpc`) reads the body; everything after it runs as a task of the class of the work and ends with
-//! the connection, so a client that goes away frees what it asked for.
+//! The connection's task (class `Rpc`) reads the body, and hands short pushes on; everything else runs as a task of the class of the
+//! work and ends with the connection, so a client that goes away frees what it asked for.
 
 pub(super) mod health;
 pub(super) mod ingest;

@@ -18,11 +18,15 @@ use crate::http::body::{self, BodyLimits};
 use crate::http::codec::Codec;
 use crate::http::protocol::{Encoding, Form, Protocol, deadline_exceeded};
 use crate::http::reply::{self, Reply};
-use crate::http::rope::Rope;
+use crate::http::rope::{BLOCK_BYTES, Rope};
 use crate::http::server::Server;
 use crate::http::tenant_header::{tenant_of_write, tenants_of_read};
 use crate::http::{gzip, push_message};
 use crate::runtime::{Class, Clock, Spawn};
+
+/// A push that is no longer than this, neither compressed nor JSON, is handed on by the connection's task: nothing of it is copied,
+/// and its parts are read in steps.
+const SHORT_PUSH_BYTES_MAX: usize = BLOCK_BYTES;
 
 /// Whose data a call is about.
 enum Caller {
@@ -136,6 +140,11 @@ where
     let mut opener = form.opener(&head.headers, limits.bytes_max)?;
     let received = body::read_message(&server.rt, body, &limits, &mut opener).await;
     let (received, encoding) = (received.map_err(body_failure)?, opener.encoding()?);
+    // A short push is little more than its way to the owner: each turn of a class that decodes would cost it a millisecond.
+    let is_short = class == Class::Ingest
+        && form.codec == Codec::Proto
+        && encoding == Encoding::Identity
+        && received.len() <= SHORT_PUSH_BYTES_MAX;
     let work = {
         let server = server.clone();
         async move {
@@ -151,7 +160,7 @@ where
             Ok(form.success(rt, &server.budget, &head.headers, answer).await)
         }
     };
-    run_in(&server.rt, class, work).await?
+    if is_short { work.await } else { run_in(&server.rt, class, work).await? }
 }
 
 /// Undoes the transport's encoding; the message is still accounted.
