@@ -85,7 +85,8 @@ impl PartImport {
                         parent => self.nodes[parent as usize],
                     };
                     let location = self.interner.location(symbols, part, location);
-                    symbols.child(parent, location)
+                    let last = at.checked_sub(1).map_or(NodeId::ROOT, |last| self.nodes[last]);
+                    symbols.child_near(parent, location, last)
                 }
             };
             self.nodes.push(node);
@@ -101,6 +102,17 @@ impl PartImport {
 }
 
 impl Symbols {
+    /// [`Symbols::child`] that looks first behind the node that was found last: parts of the same program mostly have the same
+    /// nodes behind one another.
+    #[inline]
+    fn child_near(&mut self, parent: NodeId, location: LocationId, last: NodeId) -> NodeId {
+        let next = NodeId(last.0 + 1);
+        if self.tree.is_child(next.0, parent, location) {
+            return next;
+        }
+        self.child(parent, location)
+    }
+
     /// The child of `parent` at `location`, made where there is none.
     pub fn child(&mut self, parent: NodeId, location: LocationId) -> NodeId {
         self.tree

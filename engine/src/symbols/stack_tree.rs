@@ -115,8 +115,9 @@ impl StackTree {
         column::push(&mut self.locations, location.0);
     }
 
+    /// Whether a number is that of a node, and its parent and location are these.
     #[inline]
-    fn is_child(&self, node: u32, parent: NodeId, location: LocationId) -> bool {
+    pub(super) fn is_child(&self, node: u32, parent: NodeId, location: LocationId) -> bool {
         let node = node as usize;
         self.parents.get(node) == Some(&parent.0) && self.locations.get(node) == Some(&location.0)
     }
