@@ -211,6 +211,40 @@ impl BatchReader {
     }
 }
 
+/// Reads the series and totals of the rows of one batch, and passes over the rest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TotalsReader {
+    rows_left: u32,
+    at: usize,
+    series: u32,
+    total: u64,
+}
+
+impl TotalsReader {
+    /// At the first of `rows_count` rows whose headers begin at `at`.
+    pub(super) fn new(rows_count: u32, at: usize) -> Self {
+        Self { rows_left: rows_count, at, series: 0, total: 0 }
+    }
+
+    /// The next row's; `rows` is the chunk's stream.
+    #[inline]
+    pub(super) fn next(&mut self, rows: &[u8]) -> Option<(SeriesId, i64)> {
+        self.rows_left = self.rows_left.checked_sub(1)?;
+        let series = i64::from(self.series) + varint::unzigzag(varint::read(rows, &mut self.at));
+        self.series = series as u32;
+        let shape = varint::read(rows, &mut self.at);
+        if shape & SAME_NODES == 0 {
+            varint::skip(rows, &mut self.at);
+        }
+        if shape & SAME_VALUES == 0 {
+            varint::skip(rows, &mut self.at);
+            self.total = varint::read(rows, &mut self.at);
+        }
+        let multiplier = varint::read(rows, &mut self.at);
+        Some((SeriesId(self.series), total_of(self.total, multiplier)))
+    }
+}
+
 /// One profile of one series. Its samples stay coded until they are asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {

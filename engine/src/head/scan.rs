@@ -1,7 +1,8 @@
 //! Reading a head's rows, some at a time, while appends go on.
 
-use super::Head;
+use super::chunk::Chunk;
 use super::row::{BatchReader, Row, RowPlace};
+use super::{Head, SeriesId};
 use crate::profile::Step;
 
 /// What a step of a scan pays for a profile out of range, and for a row beside the values that were read of it.
@@ -16,6 +17,14 @@ pub struct Cursor {
     /// The chunk that was open when the scan began (the open one comes after all sealed ones), and its batches then.
     last_chunk: usize,
     last_batches: usize,
+}
+
+impl Cursor {
+    /// Batches of the chunk that it stands in which the scan will see.
+    fn batches_of(&self, chunk: &Chunk) -> usize {
+        let all = chunk.batches_count();
+        if self.chunk == self.last_chunk { self.last_batches.min(all) } else { all }
+    }
 }
 
 impl Head {
@@ -47,6 +56,44 @@ impl Head {
         self.scan_chunks(from_ns, until_ns, cursor, values_max, |_, _, row| f(row))
     }
 
+    /// [`Head::scan`] for series, times and totals alone, of about `rows_max` rows. A step ends at a profile's end.
+    pub fn scan_totals(
+        &self,
+        from_ns: i64,
+        until_ns: i64,
+        cursor: &mut Cursor,
+        rows_max: usize,
+        mut f: impl FnMut(SeriesId, i64, i64),
+    ) -> Step {
+        let mut cost = 0;
+        while cursor.chunk <= cursor.last_chunk {
+            let chunk = self.chunk(cursor.chunk);
+            let batches = cursor.batches_of(chunk);
+            if !chunk.overlaps(from_ns, until_ns) {
+                cursor.batch = batches;
+            }
+            let (rows, _) = chunk.streams();
+            while cursor.batch < batches {
+                let batch = chunk.batch(cursor.batch);
+                cursor.batch += 1;
+                cost += 1;
+                if from_ns <= batch.time_ns && batch.time_ns <= until_ns {
+                    let mut totals = batch.totals();
+                    while let Some((series, total)) = totals.next(rows) {
+                        f(series, batch.time_ns, total);
+                    }
+                    cost += batch.rows_count();
+                }
+                if cost >= rows_max {
+                    return Step::More;
+                }
+            }
+            cursor.chunk += 1;
+            cursor.batch = 0;
+        }
+        Step::Done
+    }
+
     /// Notes where the next rows lie, at most about `rows_max` of them: so that they can be read in another order.
     pub(crate) fn places(
         &self,
@@ -62,8 +109,12 @@ impl Head {
 
     /// The row at a place that [`Head::places`] gave.
     pub(crate) fn row_at(&self, place: &RowPlace) -> Row<'_> {
-        let chunk = self.sealed.get(place.chunk as usize).map_or(&self.open, |chunk| &**chunk);
-        place.row(chunk.streams().1)
+        place.row(self.chunk(place.chunk as usize).streams().1)
+    }
+
+    /// A chunk by its number; the open one comes behind the sealed ones.
+    fn chunk(&self, at: usize) -> &Chunk {
+        self.sealed.get(at).map_or(&self.open, |chunk| &**chunk)
     }
 
     fn scan_chunks(
@@ -76,12 +127,8 @@ impl Head {
     ) -> Step {
         let mut cost = 0;
         while cursor.chunk <= cursor.last_chunk {
-            let chunk = self.sealed.get(cursor.chunk).map_or(&self.open, |chunk| &**chunk);
-            let batches = if cursor.chunk == cursor.last_chunk {
-                cursor.last_batches.min(chunk.batches_count())
-            } else {
-                chunk.batches_count()
-            };
+            let chunk = self.chunk(cursor.chunk);
+            let batches = cursor.batches_of(chunk);
             if !chunk.overlaps(from_ns, until_ns) {
                 cursor.batch = batches;
             }

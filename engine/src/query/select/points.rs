@@ -56,6 +56,8 @@ pub(super) struct Points {
     points: Vec<Group>,
     /// By series of the head being visited.
     group_of: Vec<usize>,
+    /// The time of the last row and its point: rows of one profile come one after another.
+    at: (i64, Option<i64>),
     entries_count: usize,
     settling: Option<Settling>,
     parts: Vec<PointsPart>,
@@ -124,10 +126,20 @@ impl Points {
             last: None,
             points: Vec::new(),
             group_of: Vec::new(),
+            at: (i64::MIN, grid.point_of(i64::MIN.div_euclid(1_000_000))),
             entries_count: 0,
             settling: None,
             parts: Vec::new(),
         }
+    }
+
+    /// The point of a time in nanoseconds.
+    #[inline]
+    fn point_of(&mut self, time_ns: i64) -> Option<i64> {
+        if self.at.0 != time_ns {
+            self.at = (time_ns, self.grid.point_of(time_ns.div_euclid(1_000_000)));
+        }
+        self.at.1
     }
 
     fn group(&mut self, labels: SeriesLabels<'_>) -> usize {
@@ -165,7 +177,7 @@ impl Sink for Points {
     }
 
     fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
-        let Some(point) = self.grid.point_of(row.time_ns.div_euclid(1_000_000)) else { return 0 };
+        let Some(point) = self.point_of(row.time_ns) else { return 0 };
         let (mut sum, mut read) = (row.total, 0);
         if !self.call_site.is_everywhere() {
             sum = 0;
@@ -184,10 +196,10 @@ impl Sink for Points {
     }
 
     fn totals(&mut self, _: &Symbols, series: SeriesId, times_ns: &[i64], totals: &[i64]) {
-        let group = &mut self.points[self.group_of[series.0 as usize]];
+        let group = self.group_of[series.0 as usize];
         for (time_ns, total) in times_ns.iter().zip(totals) {
-            let Some(point) = self.grid.point_of(time_ns.div_euclid(1_000_000)) else { continue };
-            self.entries_count += group.add(point, *total);
+            let Some(point) = self.point_of(*time_ns) else { continue };
+            self.entries_count += self.points[group].add(point, *total);
         }
     }
 
