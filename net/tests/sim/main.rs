@@ -180,6 +180,7 @@ fn add(sums: &mut Report, report: Report) {
     sums.cuts_failed += report.cuts_failed;
     sums.blocks_removed += report.blocks_removed;
     sums.reads += report.reads;
+    sums.last_cuts += report.last_cuts;
     sums.crashes_while_publishing += report.crashes_while_publishing;
 }
 
@@ -187,9 +188,10 @@ fn told(report: Report) -> String {
     let Report { runs, profiles, acknowledged, refused, in_doubt, unanswered, .. } = report;
     let Report { recovered_unasked, segments, sealed, starved, .. } = report;
     let Report { cuts, cuts_failed, blocks_removed, reads, crashes_while_publishing, .. } = report;
+    let last_cuts = report.last_cuts;
     format!(
         "{runs} runs, {profiles} profiles: {acknowledged} acknowledged, {refused} refused, {in_doubt} in doubt, \
          {unanswered} unanswered, {recovered_unasked} of these two stored; {segments} segments, {sealed} logs sealed, {starved} starved at the end; \
-         {cuts} cuts, {cuts_failed} failed, {blocks_removed} blocks outlived, {crashes_while_publishing} crashes at a step of publishing; {reads} reads while pushing"
+         {cuts} cuts, {cuts_failed} failed, {blocks_removed} blocks outlived, {crashes_while_publishing} crashes at a step of publishing, {last_cuts} ends with a cut; {reads} reads while pushing"
     )
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use engine::planted::Bug;
 use engine::route::ShardId;
 use engine::spread::SpreadOptions;
 use futures_channel::oneshot;
+use futures_util::future::{join_all, select};
 use net::blocks::{self, PublishStep, ROOT, RetentionSettings};
 use net::budget::Budget;
 use net::mesh::{self, Mesh};
@@ -44,6 +46,9 @@ pub(crate) const RETENTION: RetentionSettings = RetentionSettings {
     available_fraction_min: 0.0,
     is_space_ignored: true,
 };
+
+/// How long the cuts at the end of a process may take.
+const LAST_CUTS_MAX: Duration = Duration::from_secs(15);
 
 /// Heads are cut when somebody asks, and else never.
 pub(crate) const CUTS_WHEN_ASKED: blocks::Settings =
@@ -150,6 +155,20 @@ impl Node {
             return Some(Err(failure.clone()));
         }
         self.readiness.recovered().ok().map(Ok)
+    }
+
+    /// Puts all heads into blocks, as SIGTERM does before the logs are closed: as far as that goes in its time.
+    pub(crate) fn cut_last(&self, world: &World) {
+        let cuts = self.shards.iter().map(|(_, shard)| {
+            let shard = Rc::clone(shard);
+            async move { shard.cut_last().await }
+        });
+        let (rt, cuts) = (&self.shards[0].0, join_all(cuts.collect::<Vec<_>>()));
+        let clock = rt.clone();
+        let cut = async move {
+            select(cuts, pin!(clock.sleep(LAST_CUTS_MAX))).await;
+        };
+        world.complete(rt, cut).expect("there is a time for it");
     }
 
     /// Closes the logs of all shards, as SIGTERM does.

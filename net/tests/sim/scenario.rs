@@ -51,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) reads: u64,
     /// Crashes at a step of publishing that was waited for.
     pub(crate) crashes_while_publishing: u64,
+    /// Ends at which heads were cut before the logs were closed.
+    pub(crate) last_cuts: u64,
 }
 
 /// How a run of the process ends.
@@ -350,6 +352,10 @@ impl Scenario {
                 // Room and a sound disk: what was acknowledged from memory gets written.
                 self.world.set_disk_faults(NODE, DiskFaults::default());
                 self.world.run_for(Duration::from_secs(2));
+            }
+            if self.world.random().chance(500) {
+                node.cut_last(&self.world);
+                self.report.last_cuts += 1;
             }
             node.close(&self.world);
         } else if self.world.random().chance(300) {
