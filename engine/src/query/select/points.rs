@@ -9,7 +9,7 @@ use super::{Needs, Presence, Row, SeriesFacts, SeriesId, SeriesLabels, Sink};
 use crate::profile::Step;
 use crate::symbols::Symbols;
 
-/// Points put in order in a step at most, some 50 ns each.
+/// Steps of the grid put in order in a step of the read at most, some ns each.
 const STEP_POINTS_MAX: usize = 8 << 10;
 
 /// Grid points, Unix milliseconds: the point at `t` stands for `(t - step, t]`, the first one for all before it.
@@ -22,25 +22,26 @@ pub(super) struct Grid {
 }
 
 impl Grid {
-    /// The point that a time belongs to.
-    fn point_of(self, time_ms: i64) -> Option<i64> {
-        if time_ms <= self.start_ms {
-            // The range read begins one whole step early, its first millisecond included (as in Pyroscope).
-            return (self.start_ms <= self.end_ms).then_some(self.start_ms);
+    /// The number of the step that a time belongs to; 0 is the first point's.
+    fn step_of(self, time_ms: i64) -> Option<u64> {
+        if self.end_ms < self.start_ms {
+            return None;
         }
-        let point = self.point_behind(time_ms).unwrap_or_else(|| {
-            let distance = i128::from(time_ms) - i128::from(self.start_ms);
-            let steps = (distance - 1) / i128::from(self.step_ms) + 1;
-            i128::from(self.start_ms) + steps * i128::from(self.step_ms)
-        });
-        i64::try_from(point).ok().filter(|point| *point <= self.end_ms)
+        let step_ms = self.step_ms as u64;
+        let last = self.start_ms.abs_diff(self.end_ms) / step_ms;
+        // The range read begins one whole step early, its first millisecond included (as in Pyroscope).
+        let step = if time_ms <= self.start_ms {
+            0
+        } else {
+            (self.start_ms.abs_diff(time_ms) - 1) / step_ms + 1
+        };
+        (step <= last).then_some(step)
     }
 
-    /// The point of a time behind the first one, where no number on the way exceeds 64 bits: a tenth of the time of 128.
-    fn point_behind(self, time_ms: i64) -> Option<i128> {
-        let distance = time_ms.checked_sub(self.start_ms)?;
-        let steps = (distance - 1) / self.step_ms + 1;
-        Some(self.start_ms.checked_add(steps.checked_mul(self.step_ms)?)?.into())
+    /// The point of a step that [`Self::step_of`] gave.
+    fn point_of(self, step: u64) -> i64 {
+        // Wraps to what is right: the point is no later than the grid's end.
+        self.start_ms.wrapping_add_unsigned(step.wrapping_mul(self.step_ms as u64))
     }
 }
 
@@ -56,49 +57,54 @@ pub(super) struct Points {
     points: Vec<Group>,
     /// By series of the head being visited.
     group_of: Vec<usize>,
-    /// The time of the last row and its point: rows of one profile come one after another.
-    at: (i64, Option<i64>),
-    entries_count: usize,
+    /// The time of the last row and its step: rows of one profile come one after another.
+    at: (i64, Option<u64>),
+    runs_count: usize,
     settling: Option<Settling>,
     parts: Vec<PointsPart>,
 }
 
-/// (point, sum, profiles).
-type Entry = (i64, i64, u64);
+/// Steps that are kept together. More waste memory where data is sparse, fewer cost a look-up for fewer rows.
+const RUN_STEPS: usize = 8;
 
-/// Sums of a group.
+/// What a run takes, with its place.
+const RUN_BYTES: usize = size_of::<Run>() + 2 * size_of::<(u64, u32)>();
+
+/// (sum, profiles) of steps that follow one another; a step without profiles has no point.
+type Run = [(i64, u64); RUN_STEPS];
+
+/// Sums of a group, in whatever order its rows come.
 #[derive(Debug, Default)]
 struct Group {
-    /// By ascending point.
-    points: Vec<Entry>,
-    /// The one that was added to last: the next row mostly is of it or of its neighbour.
-    at: usize,
-    /// What would stand between others, in the order in which it came.
-    late: Vec<Entry>,
+    runs: Vec<Run>,
+    /// Places in `runs`, by the number of the first step over [`RUN_STEPS`].
+    places: BTreeMap<u64, u32>,
+    /// The run that was added to last, and its place: the next row mostly is of the same.
+    at: Option<(u64, u32)>,
 }
 
 impl Group {
-    /// Adds a row; gives the number of entries that this made.
+    /// Adds a row; gives the number of runs that this made.
     #[inline]
-    fn add(&mut self, point: i64, sum: i64) -> usize {
-        let is_at = |at: usize| self.points.get(at).is_some_and(|entry| entry.0 == point);
-        if !is_at(self.at) {
-            if is_at(self.at + 1) {
-                self.at += 1;
-            } else if self.points.last().is_none_or(|last| last.0 < point) {
-                self.points.push((point, sum, 1));
-                self.at = self.points.len() - 1;
-                return 1;
-            } else if let Ok(at) = self.points.binary_search_by_key(&point, |entry| entry.0) {
-                self.at = at;
-            } else {
-                self.late.push((point, sum, 1));
-                return 1;
-            }
-        }
-        let entry = &mut self.points[self.at];
-        (entry.1, entry.2) = (entry.1.saturating_add(sum), entry.2 + 1);
-        0
+    fn add(&mut self, step: u64, sum: i64) -> usize {
+        let (run, within) = (step / RUN_STEPS as u64, step as usize % RUN_STEPS);
+        let before = self.runs.len();
+        let place = match self.at {
+            Some((at, place)) if at == run => place,
+            _ => self.place_of(run),
+        };
+        let entry = &mut self.runs[place as usize][within];
+        (entry.0, entry.1) = (entry.0.saturating_add(sum), entry.1 + 1);
+        self.runs.len() - before
+    }
+
+    fn place_of(&mut self, run: u64) -> u32 {
+        let place = *self.places.entry(run).or_insert_with(|| {
+            self.runs.push(Run::default());
+            u32::try_from(self.runs.len() - 1).expect("memory ends before")
+        });
+        self.at = Some((run, place));
+        place
     }
 }
 
@@ -107,11 +113,8 @@ impl Group {
 struct Settling {
     labels: Vec<(String, String)>,
     group: usize,
-    /// Late entries, by point.
-    merged: BTreeMap<i64, (i64, u64)>,
-    /// Points of the group that are in their order, with those of the late ones that go before.
-    taken: usize,
-    ordered: Vec<Entry>,
+    /// (point, sum, profiles).
+    ordered: Vec<(i64, i64, u64)>,
 }
 
 impl Points {
@@ -126,18 +129,18 @@ impl Points {
             last: None,
             points: Vec::new(),
             group_of: Vec::new(),
-            at: (i64::MIN, grid.point_of(i64::MIN.div_euclid(1_000_000))),
-            entries_count: 0,
+            at: (i64::MIN, grid.step_of(i64::MIN.div_euclid(1_000_000))),
+            runs_count: 0,
             settling: None,
             parts: Vec::new(),
         }
     }
 
-    /// The point of a time in nanoseconds.
+    /// The step of a time in nanoseconds.
     #[inline]
-    fn point_of(&mut self, time_ns: i64) -> Option<i64> {
+    fn step_of(&mut self, time_ns: i64) -> Option<u64> {
         if self.at.0 != time_ns {
-            self.at = (time_ns, self.grid.point_of(time_ns.div_euclid(1_000_000)));
+            self.at = (time_ns, self.grid.step_of(time_ns.div_euclid(1_000_000)));
         }
         self.at.1
     }
@@ -177,7 +180,7 @@ impl Sink for Points {
     }
 
     fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
-        let Some(point) = self.point_of(row.time_ns) else { return 0 };
+        let Some(step) = self.step_of(row.time_ns) else { return 0 };
         let (mut sum, mut read) = (row.total, 0);
         if !self.call_site.is_everywhere() {
             sum = 0;
@@ -191,15 +194,15 @@ impl Sink for Points {
             }
         }
         let group = &mut self.points[self.group_of[row.series.0 as usize]];
-        self.entries_count += group.add(point, sum);
+        self.runs_count += group.add(step, sum);
         read
     }
 
     fn totals(&mut self, _: &Symbols, series: SeriesId, times_ns: &[i64], totals: &[i64]) {
         let group = self.group_of[series.0 as usize];
         for (time_ns, total) in times_ns.iter().zip(totals) {
-            let Some(point) = self.point_of(*time_ns) else { continue };
-            self.entries_count += self.points[group].add(point, *total);
+            let Some(step) = self.step_of(*time_ns) else { continue };
+            self.runs_count += self.points[group].add(step, *total);
         }
     }
 
@@ -218,25 +221,19 @@ impl Sink for Points {
     }
 
     fn bytes_held(&self) -> usize {
-        self.call_site.bytes_held() + self.entries_count * size_of::<Entry>()
+        self.call_site.bytes_held() + self.runs_count * RUN_BYTES
     }
 
-    /// Late entries are put in order and between the others, piece by piece.
+    /// Points are put in order some at a time.
     fn settle(&mut self) -> Step {
         let mut left = STEP_POINTS_MAX;
         loop {
             let Some(settling) = &mut self.settling else {
                 let Some((labels, group)) = self.groups.pop_first() else { return Step::Done };
-                self.settling = Some(Settling {
-                    labels,
-                    group,
-                    merged: BTreeMap::new(),
-                    taken: 0,
-                    ordered: Vec::new(),
-                });
+                self.settling = Some(Settling { labels, group, ordered: Vec::new() });
                 continue;
             };
-            left = settling.step(&mut self.points[settling.group], left);
+            left = settling.step(&mut self.points[settling.group], self.grid, left);
             if left == 0 {
                 return Step::More;
             }
@@ -253,38 +250,20 @@ impl Sink for Points {
 }
 
 impl Settling {
-    /// Takes at most `left` steps from entries to ordered points; gives those left, 0 unless the group is done.
-    fn step(&mut self, group: &mut Group, mut left: usize) -> usize {
-        let from = group.late.len().saturating_sub(left);
-        left -= group.late.len() - from;
-        for (time, sum, count) in group.late.drain(from..) {
-            let point = self.merged.entry(time).or_default();
-            *point = (point.0.saturating_add(sum), point.1 + count);
-        }
-        if !group.late.is_empty() {
-            return 0;
-        }
-        while left > 0 {
-            left -= 1; // the last one pays for the group
-            let late = self.merged.first_key_value().map(|(point, _)| *point);
-            match (group.points.get(self.taken).copied(), late) {
-                (None, None) => break,
-                (Some(entry), late) if late.is_none_or(|late| entry.0 < late) => {
-                    self.taken += 1;
-                    self.ordered.push(entry);
-                }
-                (entry, _) => {
-                    let (point, (sum, count)) = self.merged.pop_first().expect("it was just seen");
-                    let mut joined = (point, sum, count);
-                    if let Some((_, sum, count)) = entry.filter(|entry| entry.0 == point) {
-                        self.taken += 1;
-                        joined = (point, joined.1.saturating_add(sum), joined.2 + count);
-                    }
-                    self.ordered.push(joined);
+    /// Takes at most about `left` steps; gives those left, 0 unless the group is done.
+    fn step(&mut self, group: &mut Group, grid: Grid, mut left: usize) -> usize {
+        while left > RUN_STEPS {
+            left -= RUN_STEPS; // the last ones pay for the group
+            let Some((run, place)) = group.places.pop_first() else { return left };
+            for (step, (sum, profiles)) in
+                (run * RUN_STEPS as u64..).zip(group.runs[place as usize])
+            {
+                if profiles > 0 {
+                    self.ordered.push((grid.point_of(step), sum, profiles));
                 }
             }
         }
-        left
+        0
     }
 }
 
@@ -295,17 +274,23 @@ mod tests {
     #[test]
     fn a_point_stands_for_the_step_that_ends_in_it() {
         let grid = Grid { start_ms: 7, step_ms: 10, end_ms: 52 };
-        let points = [-3, -2, 7, 8, 17, 18, 47, 48, 52].map(|time| grid.point_of(time));
+        let point = |grid: Grid, time| grid.step_of(time).map(|step| grid.point_of(step));
+        let points = [-3, -2, 7, 8, 17, 18, 47, 48, 52].map(|time| point(grid, time));
         assert_eq!(
             points,
             [Some(7), Some(7), Some(7), Some(17), Some(17), Some(27), Some(47), None, None]
         );
         let huge = Grid { start_ms: i64::MIN, step_ms: i64::MAX, end_ms: i64::MAX };
-        assert_eq!(huge.point_of(i64::MAX), None);
-        assert_eq!(huge.point_of(0), Some(i64::MAX - 1), "a step goes further than 64 bits tell");
+        assert_eq!(point(huge, i64::MAX), None);
+        assert_eq!(point(huge, 0), Some(i64::MAX - 1), "a step goes further than 64 bits tell");
+        let fine = Grid { start_ms: i64::MIN, step_ms: 1, end_ms: i64::MAX };
+        assert_eq!(point(fine, i64::MAX), Some(i64::MAX));
+        let none = Grid { start_ms: 8, step_ms: 1, end_ms: 7 };
+        assert_eq!(point(none, 7), None, "an empty grid has no first point");
     }
 
     /// All points of all groups were sorted in one step: a million rows held the shard for tens of milliseconds.
+    /// Later, rows of short series made points that had to be sorted in between: half the time of a read from a block.
     #[test]
     fn points_are_put_in_order_some_at_a_time() {
         let grid = Grid { start_ms: 0, step_ms: 1, end_ms: i64::MAX };
@@ -320,7 +305,7 @@ mod tests {
             let mut sums = Group::default();
             if group < 3 {
                 for time in times {
-                    sums.add(time, i64::MAX / 2 + 1);
+                    sums.add(time as u64, i64::MAX / 2 + 1);
                 }
             }
             points.points.push(sums);
