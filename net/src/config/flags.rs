@@ -426,7 +426,7 @@ pub static FLAGS: &[Flag] = &[
         Size,
         "1GiB",
         wal.bytes_max = size,
-        "Bytes of the files of a shard's write-ahead log at most. Near that the heads that need its oldest file are cut; at it pushes are refused until they are. Files are kept for reuse up to it."
+        "Bytes of the files of a shard's write-ahead log at most. At half of it the heads that need its oldest file are cut; at it pushes wait, and after 3 s are refused, until they are. Files are kept for reuse up to it."
     ),
     flag!(
         "wal.repair" @ "wal.repair",

@@ -70,8 +70,13 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Segments that a log must be allowed: the current one, the next, and two that wait for a cut.
 const SEGMENTS_MIN: u64 = 4;
 
-/// A log's last segments are left for what comes while heads are cut: a quarter, and as many as this at least.
+/// A log's last segments are left for what comes while heads are cut: half of them, and as many as this at least. Beside a shard
+/// that ingests all it can a cut takes ten times its own time.
 const SEGMENTS_LEFT_MIN: u64 = 2;
+
+/// How long appends wait for a cut when the log is as long as it may be. Nothing is ingested meanwhile, so that the cut has the
+/// core: it mostly needs a second or two.
+const CUT_WAIT_NS: u64 = 3_000_000_000;
 
 /// A group is closed at this size even if the disk is busy: four of them keep any disk at its throughput, and a torn one
 /// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
@@ -217,7 +222,7 @@ enum NoRoom {
     /// The disk has no room, in these words.
     Disk(String),
     /// The log is as long as it may be.
-    Cap,
+    Cap { since_ns: u64 },
 }
 
 /// A group while records join it.
@@ -287,8 +292,8 @@ impl<R: Runtime> Log<R> {
         self.0.pins.borrow_mut().plant(bug);
     }
 
-    /// Adds a record to the group that is written next; waits while the next segment is being made ready. `Err`: it was not
-    /// taken and will not be there after a restart.
+    /// Adds a record to the group that is written next; waits while the next segment is being made ready, and a while for a cut
+    /// where there may be none. `Err`: it was not taken and will not be there after a restart.
     pub async fn append(&self, record: &RecordRef<'_>) -> Result<Pending, Failure> {
         let shared = &*self.0;
         let body_len = record.encoded_len();
@@ -463,8 +468,11 @@ impl<R: Runtime> Shared<R> {
         if next.segment <= self.ready_segment.get() {
             return Ok(Some(Room::NewGroup(next)));
         }
-        if let Some(no_room) = &*self.no_room.borrow() {
-            return Err(self.refuse(no_room));
+        match &*self.no_room.borrow() {
+            // Woken when there is room, and every second.
+            Some(NoRoom::Cap { since_ns }) if self.rt.now_ns() - since_ns < CUT_WAIT_NS => {}
+            Some(no_room) => return Err(self.refuse(no_room)),
+            None => {}
         }
         self.want_segment(next.segment);
         Ok(None)
@@ -508,7 +516,7 @@ impl<R: Runtime> Shared<R> {
     fn is_near_cap(&self) -> bool {
         let begun = self.metrics.segments.get() + 1 - self.oldest_segment.get();
         let segments_max = self.segments_max();
-        begun + SEGMENTS_LEFT_MIN.max(segments_max / 4) >= segments_max
+        begun + SEGMENTS_LEFT_MIN.max(segments_max / 2) >= segments_max
     }
 
     fn tell_cutter(&self) {
@@ -596,7 +604,7 @@ impl<R: Runtime> Shared<R> {
                 let text = format!("the log of shard {shard} has no room: {reason}; retry later");
                 unavailable("wal_no_space", text)
             }
-            NoRoom::Cap => {
+            NoRoom::Cap { .. } => {
                 self.metrics.full.set(true);
                 let text = format!(
                     "the log of shard {shard} has {} segments, as many as it may have (-wal.max-bytes={}), and what is in the \

@@ -192,11 +192,14 @@ async fn give_up_for_now<R: Runtime>(shared: &Shared<R>, number: u64, error: &io
 }
 
 fn wait_for_cuts<R: Runtime>(shared: &Shared<R>) {
-    if shared.no_room.borrow().is_none() {
+    let mut no_room = shared.no_room.borrow_mut();
+    if no_room.is_none() {
         let (log, segments) = (&shared.path, shared.kept_segments());
-        tracing::warn!(%log, segments, "the log is full (-wal.max-bytes): writes are refused until heads are cut");
+        tracing::warn!(%log, segments, "the log is full (-wal.max-bytes): writes wait until heads are cut, and are refused if that takes long");
     }
-    *shared.no_room.borrow_mut() = Some(NoRoom::Cap);
+    if !matches!(*no_room, Some(NoRoom::Cap { .. })) {
+        *no_room = Some(NoRoom::Cap { since_ns: shared.rt.now_ns() });
+    }
 }
 
 /// Removes what is kept for reuse; the log is being closed.

@@ -1,6 +1,7 @@
 //! The log's driver and recovery over the simulator's disk.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use engine::profile::{Admission, Outcome, PIPELINE_VERSION};
 use engine::route::ShardId;
 use engine::tenant::{PartitionKey, TenantId};
 use engine::wal::{Record, RecordRef};
+use futures_util::future::{Either, select};
 use proto::rpc::append::{ReplayReply, ReplayRequest};
 use proto::rpc::{Code, Failure};
 
@@ -234,6 +236,33 @@ fn a_log_at_its_cap_refuses_writes_until_heads_are_cut() {
     });
     let log = format!("wal/{}/0", files(&world, "wal")[0]);
     assert_eq!(files(&world, &log).len(), 2, "the last of before, and the one that was recycled");
+}
+
+/// A shard that ingested all it could gave a cut a tenth of the core: its log was full before the cut was done, profiles were
+/// decoded to be refused, and two thirds of what it could take were taken.
+#[test]
+fn an_append_to_a_log_at_its_cap_waits_for_a_cut() {
+    let world = World::new(16);
+    let inner = world.clone();
+    with_log(&world, 1, CAPPED, move |log| async move {
+        let rt = inner.shard(NODE, 0);
+        let tenant = TenantId::anonymous();
+        for seq in 1.. {
+            let mut stored = pin!(store(&log, &tenant, seq));
+            match select(stored.as_mut(), pin!(rt.sleep(Duration::from_secs(1)))).await {
+                Either::Left((stored, _)) => stored.unwrap(),
+                Either::Right(_) => {
+                    assert!(seq > 30, "{seq}: it waits for nothing but room");
+                    log.frozen(&tenant, FrozenId(1));
+                    log.published(FrozenId(1));
+                    stored.await.unwrap();
+                    break;
+                }
+            }
+        }
+        assert!(!log.metrics().full.get(), "nothing was refused");
+        log.close().await.unwrap();
+    });
 }
 
 #[test]
