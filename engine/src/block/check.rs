@@ -10,6 +10,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::BlockError;
+use super::cache::SymbolCache;
 use super::index::{PartitionIndex, Rows, SeriesIndex};
 use super::reader::{BlockReader, ByteRange};
 use super::schema::{Table, profiles, samples};
@@ -97,13 +98,14 @@ impl Pass {
                 self.fault(error);
             }
         }
-        let reader = Arc::clone(&self.reader);
+        let (reader, cache) = (Arc::clone(&self.reader), SymbolCache::default());
         for partition in &reader.index().partitions {
             if self.faults.len() >= FAULTS_MAX {
                 return;
             }
             let mut loader = SymbolLoader::new(&reader, &[partition]);
-            let loaded = loader.load(partition, &self.secret, &self.port, &self.pace);
+            let joined = cache.table_for(&reader, partition, &self.secret);
+            let loaded = loader.load(partition, &joined, &cache, &self.port, &self.pace);
             if let Err(error) = loaded.await {
                 self.fault(error);
             }

@@ -23,6 +23,7 @@ mod check;
 mod decode;
 mod encode;
 mod index;
+mod joined;
 mod meta;
 mod reader;
 mod renumber;
@@ -44,6 +45,7 @@ pub use meta::{FileFacts, Meta, Stats};
 pub use reader::{BlockReader, ByteRange};
 pub use schema::Table;
 
+pub(crate) use joined::{Joined, Stored};
 pub(crate) use schema::{profiles, samples};
 pub(crate) use stream::{ReadPort, TableStream};
 pub(crate) use symbols::SymbolLoader;

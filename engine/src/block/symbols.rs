@@ -1,22 +1,28 @@
-//! The symbols of one partition of a block, as the tables that a head has: so that whatever reads heads reads blocks.
+//! The symbols of one partition of a block, put into tables as a head has: so that whatever reads heads reads blocks.
+
+use std::rc::Rc;
 
 use super::BlockError;
+use super::cache::SymbolCache;
 use super::decode::{NULL, Texts};
 use super::index::{PartitionIndex, Rows};
+use super::joined::{Joined, Stored};
 use super::reader::BlockReader;
 use super::schema::{Table, flags, functions, locations, stacktraces};
 use super::stream::{ReadPort, TableStream};
-use crate::hash::HashSecret;
 use crate::pace::Pace;
 use crate::symbols::{
     Function, FunctionId, Line, LocationId, Mapping, MappingId, NodeId, StringId, Symbols,
 };
 
 /// Rows that are made into symbols between two looks at the pace.
-const STRETCH: u64 = 1024;
+const STRETCH: u64 = 256;
+
+/// What a row costs in units of the pace: texts of a function, and a location's mapping and functions, are looked up.
+const FUNCTION_UNITS: usize = 4;
+const LOCATION_UNITS: usize = 4;
 
 /// Reads the symbols of some partitions, one after the other: a page that holds several of them is decoded once.
-/// They are for reading: nothing can be interned into them.
 pub(crate) struct SymbolLoader {
     functions: TableStream,
     locations: TableStream,
@@ -59,25 +65,26 @@ impl SymbolLoader {
         }
     }
 
-    /// Loads the next partition of those that were named.
+    /// Adds the symbols of the next partition of those that were named to a table, which the cache may have.
     pub(crate) async fn load(
         &mut self,
         partition: &PartitionIndex,
-        secret: &HashSecret,
+        joined: &Rc<Joined>,
+        cache: &SymbolCache,
         port: &ReadPort,
         pace: &Pace,
-    ) -> Result<Symbols, BlockError> {
+    ) -> Result<Stored, BlockError> {
         let rows = |table: Table| partition.tables[table as usize];
         self.functions.ensure(rows(Table::Functions), port, pace).await?;
         self.locations.ensure(rows(Table::Locations), port, pace).await?;
         self.stacktraces.ensure(rows(Table::Stacktraces), port, pace).await?;
         self.of_functions.clear();
         self.of_locations.clear();
-        let mut load = Load { symbols: Symbols::new(secret.clone()), loader: self, pace };
-        load.functions(rows(Table::Functions)).await?;
-        load.locations(partition).await?;
-        load.stacktraces(partition).await?;
-        Ok(load.symbols)
+        let mut load = Load { joined, cache, loader: self, pace };
+        let functions = load.functions(rows(Table::Functions)).await?;
+        let locations = load.locations(partition, &functions).await?;
+        let nodes = load.stacktraces(partition, &locations).await?;
+        Ok(Stored { joined: Rc::clone(joined), nodes: Rc::new(nodes) })
     }
 
     /// Heap bytes held.
@@ -87,41 +94,53 @@ impl SymbolLoader {
 }
 
 struct Load<'a> {
-    symbols: Symbols,
+    joined: &'a Joined,
+    cache: &'a SymbolCache,
     loader: &'a mut SymbolLoader,
     pace: &'a Pace,
 }
 
 impl Load<'_> {
-    async fn functions(&mut self, rows: Rows) -> Result<(), BlockError> {
+    /// The id of each function of the partition.
+    async fn functions(&mut self, rows: Rows) -> Result<Vec<FunctionId>, BlockError> {
         let SymbolLoader { functions: stream, of_functions: texts, .. } = &mut *self.loader;
         let (names, system_names) = (stream.ids(0, rows), stream.ids(1, rows));
         let (files, start_lines) = (stream.ids(2, rows), stream.numbers(3, rows));
         let table = Table::Functions;
-        for at in 0..rows.len() as usize {
+        let mut ids = Vec::with_capacity(names.len());
+        for at in 0..names.len() {
             let row = rows.start + at as u64;
-            let mut id = |text: u32| texts.id(&mut self.symbols, &stream.texts, text, (table, row));
-            let name = id(names[at])?;
-            let function = Function {
-                name,
-                system_name: match system_names[at] {
-                    NULL => name,
-                    text => id(text)?,
-                },
-                filename: id(files[at])?,
-                start_line: start_lines[at],
-            };
-            self.symbols.push_function(&function);
+            let id = self.joined.grow(|symbols| {
+                let mut id = |text: u32| texts.id(symbols, &stream.texts, text, (table, row));
+                let name = id(names[at])?;
+                let function = Function {
+                    name,
+                    system_name: match system_names[at] {
+                        NULL => name,
+                        text => id(text)?,
+                    },
+                    filename: id(files[at])?,
+                    start_line: start_lines[at],
+                };
+                Ok(symbols.intern_function(&function))
+            });
+            ids.push(id?);
             if row.is_multiple_of(STRETCH) {
-                self.pace.spend(STRETCH as usize).await;
+                self.cache.note(self.joined);
+                self.pace.spend(STRETCH as usize * FUNCTION_UNITS).await;
             }
         }
-        Ok(())
+        Ok(ids)
     }
 
-    async fn locations(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {
+    /// The id of each location of the partition.
+    async fn locations(
+        &mut self,
+        partition: &PartitionIndex,
+        functions: &[FunctionId],
+    ) -> Result<Vec<LocationId>, BlockError> {
         let rows = partition.tables[Table::Locations as usize];
-        let functions = partition.tables[Table::Functions as usize];
+        let functions_start = partition.tables[Table::Functions as usize].start;
         let SymbolLoader { locations: stream, of_locations: texts, .. } = &mut *self.loader;
         let [ids, line_indexes, function_ids, files, build_ids, bits] =
             [0, 1, 2, 3, 4, 5].map(|column| stream.ids(column, rows));
@@ -132,7 +151,8 @@ impl Load<'_> {
             BlockError::Row { file, row, what }
         };
         let mut last_mapping: Option<(Mapping, MappingId)> = None;
-        let (mut at, mut of_location) = (0, Vec::new());
+        let (mut at, mut of_location, mut scratch) = (0, Vec::new(), Vec::new());
+        let mut interned = Vec::with_capacity(partition.locations.len() as usize);
         for id in partition.locations.start..partition.locations.end {
             let first = at;
             of_location.clear();
@@ -141,12 +161,11 @@ impl Load<'_> {
                     return Err(bad(at, "lines of a location are out of order"));
                 }
                 if function_ids[at] != NULL {
-                    let function = u64::from(function_ids[at]);
-                    if !(functions.start..functions.end).contains(&function) {
+                    let function = u64::from(function_ids[at]).wrapping_sub(functions_start);
+                    let Some(function) = functions.get(function as usize) else {
                         return Err(bad(at, "a function of another partition"));
-                    }
-                    let function = FunctionId((function - functions.start) as u32);
-                    of_location.push(Line { function, line: lines[at] });
+                    };
+                    of_location.push(Line { function: *function, line: lines[at] });
                 }
                 at += 1;
             }
@@ -154,39 +173,55 @@ impl Load<'_> {
                 return Err(bad(first, "a location without lines, or ids out of order"));
             }
             let has = |flag: u32| bits[first] & flag != 0;
-            let mut mapping_id = None;
-            if has(flags::HAS_MAPPING) {
-                let place = (Table::Locations, rows.start + first as u64);
-                let mut id = |text: u32| texts.id(&mut self.symbols, &stream.texts, text, place);
-                let mapping = Mapping {
-                    memory_start: starts[first].cast_unsigned(),
-                    memory_limit: limits[first].cast_unsigned(),
-                    file_offset: offsets[first].cast_unsigned(),
-                    filename: id(files[first])?,
-                    build_id: id(build_ids[first])?,
-                    has_functions: has(flags::HAS_FUNCTIONS),
-                    has_filenames: has(flags::HAS_FILENAMES),
-                    has_line_numbers: has(flags::HAS_LINE_NUMBERS),
-                    has_inline_frames: has(flags::HAS_INLINE_FRAMES),
-                };
-                let known = last_mapping.filter(|(last, _)| *last == mapping).map(|(_, id)| id);
-                let id = known.unwrap_or_else(|| self.symbols.push_mapping(&mapping));
-                last_mapping = Some((mapping, id));
-                mapping_id = Some(id);
-            }
-            let address = addresses[first].cast_unsigned();
-            self.symbols.push_location(mapping_id, address, has(flags::IS_FOLDED), &of_location);
-            if id.is_multiple_of(STRETCH) {
-                self.pace.spend(STRETCH as usize).await;
+            let id = self.joined.grow(|symbols| {
+                let mut mapping_id = None;
+                if has(flags::HAS_MAPPING) {
+                    let place = (Table::Locations, rows.start + first as u64);
+                    let mut id = |text: u32| texts.id(symbols, &stream.texts, text, place);
+                    let mapping = Mapping {
+                        memory_start: starts[first].cast_unsigned(),
+                        memory_limit: limits[first].cast_unsigned(),
+                        file_offset: offsets[first].cast_unsigned(),
+                        filename: id(files[first])?,
+                        build_id: id(build_ids[first])?,
+                        has_functions: has(flags::HAS_FUNCTIONS),
+                        has_filenames: has(flags::HAS_FILENAMES),
+                        has_line_numbers: has(flags::HAS_LINE_NUMBERS),
+                        has_inline_frames: has(flags::HAS_INLINE_FRAMES),
+                    };
+                    let known = last_mapping.filter(|(last, _)| *last == mapping).map(|(_, id)| id);
+                    let id = known.unwrap_or_else(|| symbols.intern_mapping(&mapping));
+                    last_mapping = Some((mapping, id));
+                    mapping_id = Some(id);
+                }
+                let (address, is_folded) = (addresses[first], has(flags::IS_FOLDED));
+                let address = address.cast_unsigned();
+                Ok(symbols.intern_location(
+                    mapping_id,
+                    address,
+                    is_folded,
+                    &of_location,
+                    &mut scratch,
+                ))
+            });
+            interned.push(id?);
+            if (interned.len() as u64).is_multiple_of(STRETCH) {
+                self.cache.note(self.joined);
+                self.pace.spend(STRETCH as usize * LOCATION_UNITS).await;
             }
         }
         if at as u64 != rows.len() {
             return Err(bad(at, "a location of another partition"));
         }
-        Ok(())
+        Ok(interned)
     }
 
-    async fn stacktraces(&mut self, partition: &PartitionIndex) -> Result<(), BlockError> {
+    /// The node of each stack of the partition.
+    async fn stacktraces(
+        &mut self,
+        partition: &PartitionIndex,
+        locations: &[LocationId],
+    ) -> Result<Vec<u32>, BlockError> {
         let rows = partition.tables[Table::Stacktraces as usize];
         let stream = &self.loader.stacktraces;
         let (parents, of_nodes) = (stream.ids(0, rows), stream.ids(1, rows));
@@ -197,21 +232,31 @@ impl Load<'_> {
         if (parents[0], of_nodes[0]) != (NULL, NULL) {
             return Err(bad(0, "the first stack of a partition is not the empty one"));
         }
-        for at in 1..parents.len() {
-            let parent = u64::from(parents[at]).wrapping_sub(rows.start);
-            if parent >= at as u64 {
-                return Err(bad(at, "a parent that does not come before"));
-            }
-            let location = u64::from(of_nodes[at]).wrapping_sub(partition.locations.start);
-            if location >= partition.locations.len() {
-                return Err(bad(at, "a location of another partition"));
-            }
-            self.symbols.push_node(NodeId(parent as u32), LocationId(location as u32));
-            if (at as u64).is_multiple_of(STRETCH) {
-                self.pace.spend(STRETCH as usize / 4).await;
-            }
+        let mut nodes = Vec::with_capacity(parents.len());
+        nodes.push(NodeId::ROOT.0);
+        while nodes.len() < parents.len() {
+            let from = nodes.len();
+            let until = parents.len().min(from + STRETCH as usize);
+            self.joined.grow(|symbols| {
+                let mut last = nodes[from - 1];
+                for at in from..until {
+                    let parent = u64::from(parents[at]).wrapping_sub(rows.start);
+                    let Some(parent) = nodes.get(parent as usize) else {
+                        return Err(bad(at, "a parent that does not come before"));
+                    };
+                    let location = u64::from(of_nodes[at]).wrapping_sub(partition.locations.start);
+                    let Some(location) = locations.get(location as usize) else {
+                        return Err(bad(at, "a location of another partition"));
+                    };
+                    last = symbols.child_near(NodeId(*parent), *location, NodeId(last)).0;
+                    nodes.push(last);
+                }
+                Ok(())
+            })?;
+            self.cache.note(self.joined);
+            self.pace.spend(until - from).await;
         }
-        Ok(())
+        Ok(nodes)
     }
 }
 
@@ -245,7 +290,7 @@ impl Strings {
             let file = table.file_name();
             BlockError::Row { file, row, what: "a text that is not UTF-8" }
         })?;
-        let id = symbols.push_string(text_of_row);
+        let id = symbols.intern_string(text_of_row);
         self.ids.resize(texts.len(), None);
         self.ids[text as usize] = Some(id);
         self.known.push(text);

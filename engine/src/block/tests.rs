@@ -1,6 +1,7 @@
 //! Laws of blocks: what heads answered, their block answers; damage is told and never answered.
 
 mod damage;
+mod joined;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,8 +21,8 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 const ULID: u128 = 0x0192_4a3b_5c6d_7e8f_9012_3456_789a_bcde;
 
-pub(crate) fn encode(frozen: Arc<Frozen>) -> Option<Files> {
-    let (mut encoder, mut files) = (BlockEncoder::new(ULID, frozen), Files::new());
+fn encode(ulid: u128, frozen: Arc<Frozen>) -> Option<Files> {
+    let (mut encoder, mut files) = (BlockEncoder::new(ulid, frozen), Files::new());
     loop {
         match encoder.step() {
             EncodeStep::More => {}
@@ -48,10 +49,14 @@ fn index_of(bytes: &[u8]) -> Result<Index, BlockError> {
 }
 
 fn block_of(heads: &mut Heads) -> Option<Files> {
+    block_as(ULID, heads)
+}
+
+fn block_as(ulid: u128, heads: &mut Heads) -> Option<Files> {
     let frozen = heads.freeze(&TenantId::parse("t").unwrap())?;
     heads.retire(frozen.id());
     drop(heads.take_unseen());
-    encode(frozen)
+    encode(ulid, frozen)
 }
 
 pub(crate) fn open(files: &Files) -> Result<Arc<BlockReader>, BlockError> {
@@ -200,33 +205,35 @@ fn sample_block() -> Files {
 
 #[test]
 fn a_block_answers_what_its_heads_answered() {
-    let shapes = bolero::check!().with_type::<Vec<(u8, u8, u8, Vec<(u8, u16)>)>>();
-    shapes.with_max_len(512).for_each(|shape| {
-        let frames = ["a", "b", "c|d", "@1f", "-e", "a|b|c"];
-        let pushes: Vec<Pushed> = shape
+    let shapes = bolero::check!().with_type::<Vec<Shape>>();
+    shapes.with_max_len(512).for_each(|shape| holds_the_same(&pushes_of(shape)));
+    holds_the_same(&sample_pushes());
+}
+
+/// What a push is made of: service, labels, time, stacks with their values.
+type Shape = (u8, u8, u8, Vec<(u8, u16)>);
+
+fn pushes_of(shape: &[Shape]) -> Vec<Pushed> {
+    let frames = ["a", "b", "c|d", "@1f", "-e", "a|b|c"];
+    let push = |(service, labels, time, stacks): &Shape| {
+        let stacks: Vec<(String, i64)> = stacks
             .iter()
-            .map(|(service, labels, time, stacks)| {
-                let stacks: Vec<(String, i64)> = stacks
-                    .iter()
-                    .map(|(stack, value)| {
-                        let frames: Vec<&str> = (0..stack % 5)
-                            .map(|depth| frames[(usize::from(*stack) >> depth) % frames.len()])
-                            .collect();
-                        (frames.join(";"), i64::from(*value))
-                    })
+            .map(|(stack, value)| {
+                let frames: Vec<&str> = (0..stack % 5)
+                    .map(|depth| frames[(usize::from(*stack) >> depth) % frames.len()])
                     .collect();
-                let sets: [&'static [(&str, &str)]; 3] =
-                    [&[], &[("env", "prod")], &[("env", "dev"), ("zone", "1")]];
-                Pushed {
-                    labels: sets[usize::from(*labels) % 3],
-                    stacks,
-                    ..pushed(["s", "t", "u"][usize::from(*service) % 3], i64::from(*time), &[])
-                }
+                (frames.join(";"), i64::from(*value))
             })
             .collect();
-        holds_the_same(&pushes);
-    });
-    holds_the_same(&sample_pushes());
+        let sets: [&'static [(&str, &str)]; 3] =
+            [&[], &[("env", "prod")], &[("env", "dev"), ("zone", "1")]];
+        Pushed {
+            labels: sets[usize::from(*labels) % 3],
+            stacks,
+            ..pushed(["s", "t", "u"][usize::from(*service) % 3], i64::from(*time), &[])
+        }
+    };
+    shape.iter().map(push).collect()
 }
 
 fn holds_the_same(pushes: &[Pushed]) {

@@ -264,8 +264,8 @@ pub struct Row<'a> {
 enum Samples<'a> {
     /// As a chunk holds them.
     Coded { nodes: &'a [u8], values: &'a [u8], multiplier: u64 },
-    /// As a block's pages are decoded: nodes from a base on. Empty where they were not asked for.
-    Plain { nodes: &'a [u32], values: &'a [i64], base: u32 },
+    /// As a block's pages are decoded: stacks from a base on, each of which is a node. Empty where they were not asked for.
+    Plain { stacks: &'a [u32], values: &'a [i64], base: u32, nodes: &'a [u32] },
 }
 
 /// Where a row of a head lies, with its header: 56 bytes for a row that is read later, in another order.
@@ -299,18 +299,22 @@ impl RowPlace {
 }
 
 impl<'a> Row<'a> {
-    /// A row of a block; nodes are numbers from `base` on.
+    /// A row of a block of which no samples were asked for.
+    pub(crate) fn of_total(series: SeriesId, time_ns: i64, total: i64) -> Self {
+        let samples = Samples::Plain { stacks: &[], values: &[], base: 0, nodes: &[] };
+        Self { series, time_ns, total, values_count: 0, samples }
+    }
+
+    /// A row of a block; stacks are numbers from `base` on, each of which is one of `nodes`.
     pub(crate) fn stored(
         series: SeriesId,
-        time_ns: i64,
-        total: i64,
-        nodes: &'a [u32],
-        values: &'a [i64],
-        base: u32,
+        (time_ns, total): (i64, i64),
+        (stacks, values): (&'a [u32], &'a [i64]),
+        (base, nodes): (u32, &'a [u32]),
     ) -> Self {
-        assert_eq!(nodes.len(), values.len(), "every node has a value");
-        let (values_count, samples) = (nodes.len() as u32, Samples::Plain { nodes, values, base });
-        Self { series, time_ns, total, values_count, samples }
+        assert_eq!(stacks.len(), values.len(), "every stack has a value");
+        let samples = Samples::Plain { stacks, values, base, nodes };
+        Self { series, time_ns, total, values_count: stacks.len() as u32, samples }
     }
 }
 
@@ -345,9 +349,9 @@ impl Row<'_> {
                     f(NodeId(node), value.wrapping_mul(multiplier) as i64);
                 }
             }
-            Samples::Plain { nodes, values, base } => {
-                for (node, value) in nodes.iter().zip(values) {
-                    f(NodeId(node - base), *value);
+            Samples::Plain { stacks, values, base, nodes } => {
+                for (stack, value) in stacks.iter().zip(values) {
+                    f(NodeId(nodes[(stack - base) as usize]), *value);
                 }
             }
         }

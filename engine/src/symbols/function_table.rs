@@ -54,12 +54,6 @@ impl FunctionTable {
         FunctionId(id)
     }
 
-    /// Adds a function that will not be looked for.
-    pub(super) fn push(&mut self, function: &Function) -> FunctionId {
-        column::push(&mut self.rows, Row::pack(function));
-        FunctionId(self.rows.len() as u32 - 1)
-    }
-
     pub(super) fn bytes_held(&self) -> usize {
         column::bytes(&self.rows) + self.by_content.bytes_held()
     }

@@ -3,7 +3,7 @@
 use proto::rpc::select::ProfilePart;
 
 use super::interner::{Interner, LocationRow, Source};
-use super::{LocationId, NodeId, Symbols};
+use super::{NodeId, Symbols};
 use crate::profile::{self, Step};
 
 /// Nodes a step adds at most: half a millisecond when all of them are new.
@@ -98,26 +98,6 @@ impl PartImport {
     /// The node of each row of the part, as far as [`PartImport::step`] has come.
     pub fn nodes(&self) -> &[NodeId] {
         &self.nodes
-    }
-}
-
-impl Symbols {
-    /// [`Symbols::child`] that looks first behind the node that was found last: parts of the same program mostly have the same
-    /// nodes behind one another.
-    #[inline]
-    fn child_near(&mut self, parent: NodeId, location: LocationId, last: NodeId) -> NodeId {
-        let next = NodeId(last.0 + 1);
-        if self.tree.is_child(next.0, parent, location) {
-            return next;
-        }
-        self.child(parent, location)
-    }
-
-    /// The child of `parent` at `location`, made where there is none.
-    pub fn child(&mut self, parent: NodeId, location: LocationId) -> NodeId {
-        self.tree
-            .find_child(parent, location, self.keys)
-            .unwrap_or_else(|| self.tree.insert_child(parent, location, self.keys))
     }
 }
 

@@ -85,24 +85,13 @@ impl LocationTable {
 
     /// Stores a location that [`LocationTable::find`] did not find.
     pub(super) fn push(&mut self, new: NewLocation) -> LocationId {
-        let id = self.push_unhashed(new.mapping, new.address, new.is_folded);
-        self.by_content.insert(new.hash, id.0);
-        id
-    }
-
-    /// The same for one that will not be looked for.
-    pub(super) fn push_unhashed(
-        &mut self,
-        mapping: Option<MappingId>,
-        address: u64,
-        is_folded: bool,
-    ) -> LocationId {
         let id = self.mappings.len() as u32;
         assert!(id < 1 << 31, "a head holds fewer than 2^31 locations");
-        let mapping = mapping.map_or(MAPPING_NONE, |mapping| mapping.0);
-        column::push(&mut self.mappings, mapping << 1 | u32::from(is_folded));
-        column::push(&mut self.addresses, address);
+        let mapping = new.mapping.map_or(MAPPING_NONE, |mapping| mapping.0);
+        column::push(&mut self.mappings, mapping << 1 | u32::from(new.is_folded));
+        column::push(&mut self.addresses, new.address);
         column::push(&mut self.line_ends, self.line_functions.len() as u32);
+        self.by_content.insert(new.hash, id);
         LocationId(id)
     }
 

@@ -31,12 +31,6 @@ impl MappingTable {
         MappingId(id)
     }
 
-    /// Adds a mapping that will not be looked for.
-    pub(super) fn push(&mut self, mapping: &Mapping) -> MappingId {
-        column::push(&mut self.rows, *mapping);
-        MappingId(self.rows.len() as u32 - 1)
-    }
-
     pub(super) fn bytes_held(&self) -> usize {
         column::bytes(&self.rows) + self.by_content.bytes_held()
     }

@@ -79,8 +79,12 @@ impl StackTree {
         location: LocationId,
         keys: HashKeys,
     ) -> Option<NodeId> {
-        if self.is_child(parent.0 + 1, parent, location) {
-            return Some(NodeId(parent.0 + 1));
+        let next = parent.0 + 1;
+        if next as usize == self.parents.len() {
+            return None; // the last node has no child
+        }
+        if self.is_child(next, parent, location) {
+            return Some(NodeId(next));
         }
         let hash = keys.pair(0, parent.0, location.0);
         self.children.find(hash, |node| self.is_child(*node, parent, location)).map(NodeId)
@@ -105,14 +109,6 @@ impl StackTree {
             });
         }
         NodeId(node)
-    }
-
-    /// Adds a child that will not be looked for.
-    pub(super) fn push(&mut self, parent: NodeId, location: LocationId) {
-        let node = self.parents.len();
-        assert!((parent.0 as usize) < node, "a parent has a smaller id than its child");
-        column::push(&mut self.parents, parent.0);
-        column::push(&mut self.locations, location.0);
     }
 
     /// Whether a number is that of a node, and its parent and location are these.

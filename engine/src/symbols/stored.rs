@@ -1,44 +1,76 @@
-//! Rows of a block on their way into tables that are read and never searched: no hashes, so a row costs its copy.
+//! Rows of blocks on their way into tables that several blocks share: each content once, whatever block names it.
 //!
-//! Equal rows may come twice (the block's dictionaries are by column); whoever merges compares content. Nothing is interned into
-//! such tables afterwards: an interner would not find what is there.
+//! Locations are found by the hash of their ids, not of their texts as an [`Interner`](super::Interner) finds them: within one table
+//! equal ids are equal content, and they cost less to hash. So such tables are filled in this way alone.
 
+use super::location_table::NewLocation;
 use super::{
     Function, FunctionId, Line, LocationId, Mapping, MappingId, NodeId, StringId, Symbols,
 };
 
 impl Symbols {
-    /// Adds a string.
-    pub(crate) fn push_string(&mut self, text: &str) -> StringId {
-        self.strings.push(text)
+    /// The id of a string.
+    pub(crate) fn intern_string(&mut self, text: &str) -> StringId {
+        self.strings.intern(text, self.secret.content(text.as_bytes()))
     }
 
-    /// Adds a mapping of strings that were added.
-    pub(crate) fn push_mapping(&mut self, mapping: &Mapping) -> MappingId {
-        self.mappings.push(mapping)
+    /// The id of a mapping of interned strings.
+    pub(crate) fn intern_mapping(&mut self, mapping: &Mapping) -> MappingId {
+        self.mappings.intern(mapping, self.keys)
     }
 
-    /// Adds a function of strings that were added.
-    pub(crate) fn push_function(&mut self, function: &Function) -> FunctionId {
-        self.functions.push(function)
+    /// The id of a function of interned strings.
+    pub(crate) fn intern_function(&mut self, function: &Function) -> FunctionId {
+        self.functions.intern(function, self.keys)
     }
 
-    /// Adds a location with its lines.
-    pub(crate) fn push_location(
+    /// The id of a location of an interned mapping and functions.
+    pub(crate) fn intern_location(
         &mut self,
         mapping: Option<MappingId>,
         address: u64,
         is_folded: bool,
         lines: &[Line],
+        scratch: &mut Vec<u8>,
     ) -> LocationId {
+        scratch.clear();
+        scratch.extend_from_slice(&mapping.map_or(u32::MAX, |mapping| mapping.0).to_le_bytes());
+        scratch.extend_from_slice(&address.to_le_bytes());
+        scratch.push(u8::from(is_folded));
+        for line in lines {
+            scratch.extend_from_slice(&line.function.0.to_le_bytes());
+            scratch.extend_from_slice(&line.line.to_le_bytes());
+        }
+        let hash = self.secret.content(scratch);
+        if let Some(id) = self.locations.find(hash) {
+            return id;
+        }
         for line in lines {
             self.locations.push_line(*line);
         }
-        self.locations.push_unhashed(mapping, address, is_folded)
+        self.locations.push(NewLocation { mapping, address, is_folded, hash })
     }
 
-    /// Adds a node below one that was added.
-    pub(crate) fn push_node(&mut self, parent: NodeId, location: LocationId) {
-        self.tree.push(parent, location);
+    /// The child of `parent` at `location`; looked for first behind the node that was found `last`: trees of the same program
+    /// mostly have the same nodes behind one another.
+    #[inline]
+    pub(crate) fn child_near(
+        &mut self,
+        parent: NodeId,
+        location: LocationId,
+        last: NodeId,
+    ) -> NodeId {
+        let next = NodeId(last.0 + 1);
+        if self.tree.is_child(next.0, parent, location) {
+            return next;
+        }
+        self.child(parent, location)
+    }
+
+    /// The child of `parent` at `location`, made where there is none.
+    pub fn child(&mut self, parent: NodeId, location: LocationId) -> NodeId {
+        self.tree
+            .find_child(parent, location, self.keys)
+            .unwrap_or_else(|| self.tree.insert_child(parent, location, self.keys))
     }
 }

@@ -85,17 +85,6 @@ impl StringTable {
         StringId(id)
     }
 
-    /// Adds a text that will not be looked for.
-    pub(super) fn push(&mut self, text: &str) -> StringId {
-        if text.is_empty() {
-            return StringId(0);
-        }
-        let id = self.places.len() as u32;
-        let place = self.store(text);
-        column::push(&mut self.places, place);
-        StringId(id)
-    }
-
     fn store(&mut self, text: &str) -> Place {
         if text.len() > SHARED_STRING_BYTES_MAX {
             self.pages_bytes += text.len();

@@ -70,7 +70,7 @@ struct Damaged {
 }
 
 impl Blocks {
-    /// None yet; symbol tables of at most so many bytes are kept between reads.
+    /// None yet; symbols of at most so many bytes are kept between reads.
     pub fn new(symbols_bytes_max: usize) -> Self {
         Self { symbols: SymbolCache::new(symbols_bytes_max), ..Self::default() }
     }
@@ -80,7 +80,7 @@ impl Blocks {
         Arc::clone(&self.list.borrow())
     }
 
-    /// Symbol tables that reads have left.
+    /// Symbols that reads have left.
     pub fn symbols(&self) -> &SymbolCache {
         &self.symbols
     }

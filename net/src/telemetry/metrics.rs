@@ -81,11 +81,11 @@ pub static METRICS: &[Metric] = &[
     metric!(Gauge "pyrite_accounted_bytes" { "shard", "what" }
         "Bytes accounted against the memory limit, by what holds them."),
     metric!(Counter "pyrite_block_symbols_evicted_total" { "shard" }
-        "Symbol tables of blocks that were given up, for others or because memory ran short."),
+        "Partitions of blocks whose symbols were given up, for others or because memory ran short."),
     metric!(Counter "pyrite_block_symbols_hits_total" { "shard" }
-        "Symbol tables of blocks that a read found in memory."),
+        "Partitions of blocks whose symbols a read found in memory."),
     metric!(Counter "pyrite_block_symbols_misses_total" { "shard" }
-        "Symbol tables of blocks that a read had to load."),
+        "Partitions of blocks whose symbols a read had to load."),
     metric!(Gauge "pyrite_blocks" { "shard" }
         "Blocks of the shard that reads see."),
     metric!(Gauge "pyrite_blocks_bytes" { "shard" }

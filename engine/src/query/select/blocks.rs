@@ -1,4 +1,4 @@
-//! One block's part of a read: the same sinks see its series and rows as see those of heads.
+//! The blocks' part of a read, one after the other: the same sinks see their series and rows as see those of heads.
 //!
 //! ```text
 //! postings ─► series in range ─► texts alone: no more is read
@@ -7,8 +7,13 @@
 //! ```
 //! A column is read only where the sink needs it, a page only where it holds rows of wanted series, and samples only of rows in range.
 //! A page that holds rows of several partitions is read and decoded once.
+//!
+//! Blocks share tables of symbols where the cache has room for them. What a sink makes of a table's rows is put aside until the last block
+//! is read, so that the answer has one part of the table and not one of each block. A table that the cache gives up ends at once: so a
+//! read never answers for more symbols than those of one partition of one block, beside what the cache took from under it.
 
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +22,8 @@ use bytes::Bytes;
 
 use super::{Filter, Needs, Presence, SeriesFacts, SeriesLabels, Sink, Texts};
 use crate::block::{
-    BlockError, BlockReader, ByteRange, PartitionIndex, ReadPort, Rows, SymbolCache, SymbolLoader,
-    Table, TableStream, ValueIndex, profiles, samples,
+    BlockError, BlockReader, ByteRange, Joined, PartitionIndex, ReadPort, Rows, Stored,
+    SymbolCache, SymbolLoader, Table, TableStream, ValueIndex, profiles, samples,
 };
 use crate::hash::HashSecret;
 use crate::head::{Row, SeriesId};
@@ -30,13 +35,15 @@ use crate::symbols::Symbols;
 /// Rows of profiles that are looked at together.
 const PROFILES_MAX: u64 = 4096;
 
-/// What comes back of a visit.
-type Visited = (Filter, Box<dyn Sink>, Result<(), BlockError>);
+/// What comes back of a visit: the sink, or the place of the block that could not be read.
+type Visited = Result<Box<dyn Sink>, (usize, BlockError)>;
 
-/// A block being read.
+/// Blocks being read.
 #[derive(Debug)]
-pub(super) struct BlockVisit {
-    block: Arc<BlockReader>,
+pub(super) struct BlocksVisit {
+    blocks: Rc<[Arc<BlockReader>]>,
+    /// The place of the one being read.
+    at: Rc<Cell<usize>>,
     machine: Machine<Vec<ByteRange>, Vec<Bytes>, Visited>,
 }
 
@@ -44,37 +51,53 @@ pub(super) struct BlockVisit {
 #[derive(Debug)]
 pub(super) enum VisitStep {
     More,
-    NeedsData(Vec<ByteRange>),
-    Done { filter: Filter, sink: Box<dyn Sink>, result: Result<(), BlockError> },
+    NeedsData { block: Arc<BlockReader>, ranges: Vec<ByteRange> },
+    Done(Result<Box<dyn Sink>, (Arc<BlockReader>, BlockError)>),
 }
 
-impl BlockVisit {
+impl BlocksVisit {
     pub(super) fn new(
-        block: Arc<BlockReader>,
+        blocks: Vec<Arc<BlockReader>>,
         filter: Filter,
         sink: Box<dyn Sink>,
         secret: &HashSecret,
         cache: &SymbolCache,
     ) -> Self {
-        let (reader, secret, cache) = (Arc::clone(&block), secret.clone(), cache.clone());
+        let (blocks, at): (Rc<[_]>, _) = (blocks.into(), Rc::<Cell<usize>>::default());
+        let (secret, cache) = (secret.clone(), cache.clone());
+        let (to_read, reading) = (Rc::clone(&blocks), Rc::clone(&at));
         let machine = Machine::new(move |port| async move {
-            let pace = Pace::new();
-            let mut pass = Pass { reader, filter, sink, secret, cache, port, pace };
-            let result = pass.run().await;
-            (pass.filter, pass.sink, result)
+            let mut pass = Pass {
+                reader: Arc::clone(&to_read[0]),
+                is_last: false,
+                filter,
+                sink,
+                secret,
+                aside: BTreeMap::new(),
+                tables_removed: cache.tables_removed(),
+                cache,
+                port,
+                pace: Pace::new(),
+            };
+            for (at, block) in to_read.iter().enumerate() {
+                reading.set(at);
+                (pass.reader, pass.is_last) = (Arc::clone(block), at + 1 == to_read.len());
+                pass.block().await.map_err(|error| (at, error))?;
+            }
+            pass.end_aside(|_| true).await;
+            Ok(pass.sink)
         });
-        Self { block, machine }
-    }
-
-    pub(super) fn block(&self) -> &Arc<BlockReader> {
-        &self.block
+        Self { blocks, at, machine }
     }
 
     pub(super) fn step(&mut self) -> VisitStep {
+        let block = |at: usize| Arc::clone(&self.blocks[at]);
         match self.machine.step() {
             Event::More => VisitStep::More,
-            Event::Asked(ranges) => VisitStep::NeedsData(ranges),
-            Event::Done((filter, sink, result)) => VisitStep::Done { filter, sink, result },
+            Event::Asked(ranges) => VisitStep::NeedsData { block: block(self.at.get()), ranges },
+            Event::Done(result) => {
+                VisitStep::Done(result.map_err(|(at, error)| (block(at), error)))
+            }
         }
     }
 
@@ -89,11 +112,17 @@ impl BlockVisit {
 }
 
 struct Pass {
+    /// The block being read, and whether no other follows.
     reader: Arc<BlockReader>,
+    is_last: bool,
     filter: Filter,
     sink: Box<dyn Sink>,
     secret: HashSecret,
+    /// Tables of which the sink has put something aside, by number.
+    aside: BTreeMap<u64, Rc<Joined>>,
     cache: SymbolCache,
+    /// Tables that the cache had given up when this was last looked at.
+    tables_removed: u64,
     port: ReadPort,
     pace: Pace,
 }
@@ -109,13 +138,13 @@ struct Found {
 /// A partition with rows in range.
 struct FoundIn<'a> {
     partition: &'a PartitionIndex,
-    symbols: Option<Rc<Symbols>>,
+    stored: Option<Stored>,
     /// Places in the list of found rows.
     rows: Range<usize>,
 }
 
 impl Pass {
-    async fn run(&mut self) -> Result<(), BlockError> {
+    async fn block(&mut self) -> Result<(), BlockError> {
         let presences = self.presences().await;
         if presences.iter().all(Option::is_none) {
             return Ok(());
@@ -206,7 +235,11 @@ impl Pass {
                 start = part.end;
             }
         }
-        self.end_rows(&nothing, 0).await;
+        while self.sink.end_rows(&nothing) == Step::More {
+            self.note_bytes_held(0);
+            self.pace.turn().await;
+        }
+        self.note_bytes_held(0);
         Ok(())
     }
 
@@ -275,27 +308,38 @@ impl Pass {
         let reader = Arc::clone(&self.reader);
         let (found, mut partitions) = self.find(&reader, presences).await?;
         for of in &mut partitions {
-            of.symbols = self.cache.get(&reader, of.partition);
+            of.stored = self.cache.get(&reader, of.partition);
         }
-        let missing = partitions.iter().filter(|of| of.symbols.is_none()).map(|of| of.partition);
+        let missing = partitions.iter().filter(|of| of.stored.is_none()).map(|of| of.partition);
         let mut loader = SymbolLoader::new(&reader, &missing.collect::<Vec<_>>());
         let wanted: Vec<Rows> = found.iter().map(|row| row.samples).collect();
         let columns = [samples::STACKTRACE_ID, samples::VALUE];
         let mut stream = TableStream::new(&reader, Table::Samples, &columns, &wanted);
         drop(wanted);
         let found_bytes = found.capacity() * size_of::<Found>();
-        for FoundIn { partition, symbols, rows } in partitions {
-            let mut bytes = found_bytes;
-            let symbols = if let Some(symbols) = symbols {
-                symbols
+        let mut lost_bytes = 0;
+        for at in 0..partitions.len() {
+            if self.tables_removed != self.cache.tables_removed() {
+                self.tables_removed = self.cache.tables_removed();
+                self.end_aside(|joined| !joined.is_kept()).await;
+                let to_come = partitions[at..].iter().filter_map(|of| of.stored.as_ref());
+                lost_bytes = to_come.map(|stored| stored.joined.bytes_unkept()).sum();
+            }
+            let FoundIn { partition, stored, rows } = &mut partitions[at];
+            let mut bytes = found_bytes + lost_bytes;
+            let stored = if let Some(stored) = stored.take() {
+                stored
             } else {
                 self.note_bytes_held(bytes + loader.bytes_held());
-                let loaded = loader.load(partition, &self.secret, &self.port, &self.pace);
-                let symbols = Rc::new(loaded.await?);
-                if !self.cache.put(&reader, partition, &symbols) {
-                    bytes += symbols.bytes_held();
+                let joined = self.cache.table_for(&reader, partition, &self.secret);
+                let (port, pace) = (&self.port, &self.pace);
+                let loaded = loader.load(partition, &joined, &self.cache, port, pace);
+                let stored = loaded.await?;
+                if !self.cache.put(&reader, partition, &stored) {
+                    bytes += stored.nodes_bytes();
                 }
-                symbols
+                bytes += stored.joined.bytes_unkept();
+                stored
             };
             let first = partition.series.start;
             let of_partition = &presences[first as usize..partition.series.end as usize];
@@ -304,15 +348,33 @@ impl Pass {
                     self.show(first as usize + at, first, *presence).await;
                 }
             }
-            self.note_bytes_held(bytes + loader.bytes_held());
-            while self.sink.begin_rows(&symbols) == Step::More {
+            let joined = &stored.joined;
+            bytes += loader.bytes_held();
+            self.note_bytes_held(bytes);
+            self.sink.take_up(joined.number());
+            self.aside.remove(&joined.number());
+            while self.sink.begin_rows(&joined.symbols()) == Step::More {
                 self.pace.turn().await;
             }
-            let bytes = bytes + loader.bytes_held();
-            self.rows(partition, &symbols, &found[rows], &mut stream, bytes).await?;
-            self.end_rows(&symbols, bytes + stream.bytes_held()).await;
+            self.rows(partition, &stored, &found[rows.clone()], &mut stream, bytes).await?;
+            bytes += stream.bytes_held();
+            if !self.is_last && joined.is_kept() && self.sink.put_aside(joined.number()) {
+                self.aside.insert(joined.number(), Rc::clone(joined));
+                self.note_bytes_held(bytes);
+            } else {
+                self.end_rows(joined, bytes).await;
+            }
         }
         Ok(())
+    }
+
+    /// Ends some of the tables that were put aside.
+    async fn end_aside(&mut self, mut is_to_end: impl FnMut(&Joined) -> bool) {
+        let to_end: Vec<_> = self.aside.extract_if(.., |_, joined| is_to_end(joined)).collect();
+        for (number, joined) in to_end {
+            self.sink.take_up(number);
+            self.end_rows(&joined, joined.bytes_unkept()).await;
+        }
     }
 
     /// The rows of `profiles` in range, of all partitions.
@@ -349,7 +411,7 @@ impl Pass {
             }
             if first < found.len() {
                 let rows = first..found.len();
-                partitions.push(FoundIn { partition, symbols: None, rows });
+                partitions.push(FoundIn { partition, stored: None, rows });
             }
         }
         Ok((found, partitions))
@@ -387,7 +449,7 @@ impl Pass {
     async fn rows(
         &mut self,
         partition: &PartitionIndex,
-        symbols: &Symbols,
+        stored: &Stored,
         found: &[Found],
         stream: &mut TableStream,
         bytes_held: usize,
@@ -401,9 +463,9 @@ impl Pass {
                 let (file, row) = (Table::Samples.file_name(), row.samples.start + at as u64);
                 return Err(BlockError::Row { file, row, what: "a stack of another partition" });
             }
-            let (series, base) = (row.series, stack_ids.start);
-            let shown = Row::stored(series, row.time_ns, row.total, stacks, values, base);
-            self.sink.row(symbols, &shown);
+            let (of_row, nodes) = ((row.time_ns, row.total), (stack_ids.start, &stored.nodes[..]));
+            let shown = Row::stored(row.series, of_row, (stacks, values), nodes);
+            self.sink.row(&stored.joined.symbols(), &shown);
             let samples_count = stacks.len();
             self.note_bytes_held(bytes_held + stream.bytes_held());
             self.pace.spend(2 + samples_count / 8).await;
@@ -411,8 +473,8 @@ impl Pass {
         Ok(())
     }
 
-    async fn end_rows(&mut self, symbols: &Symbols, bytes_held: usize) {
-        while self.sink.end_rows(symbols) == Step::More {
+    async fn end_rows(&mut self, joined: &Joined, bytes_held: usize) {
+        while self.sink.end_rows(&joined.symbols()) == Step::More {
             self.note_bytes_held(bytes_held);
             self.pace.turn().await;
         }

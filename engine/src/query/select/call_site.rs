@@ -9,7 +9,7 @@ const STEP_NODES_MAX: usize = 16 << 10;
 /// A frame differed.
 const MISSED: u32 = u32::MAX;
 
-/// The nodes of one head whose stacks begin at a call site.
+/// The nodes of one table of symbols whose stacks begin at a call site.
 #[derive(Debug)]
 pub(super) struct CallSite {
     names: Vec<String>,
@@ -28,7 +28,7 @@ impl CallSite {
         self.names.is_empty()
     }
 
-    /// Goes to another head.
+    /// Goes to another table.
     pub(super) fn reset(&mut self) {
         self.matched.clear();
     }

@@ -16,6 +16,7 @@ mod labels;
 mod points;
 mod profile;
 mod stats;
+mod sums;
 mod tree;
 
 use std::sync::Arc;
@@ -58,12 +59,11 @@ pub struct Select {
     filter: Filter,
     visit: Option<Visit>,
     secret: HashSecret,
-    /// Blocks to read behind the heads, and how many of them are done.
+    /// Blocks to read behind the heads.
     blocks: Arc<[Arc<BlockReader>]>,
-    blocks_done: usize,
     cache: SymbolCache,
-    reading: Option<blocks::BlockVisit>,
-    /// Lent to a block's visit while that runs.
+    reading: Option<blocks::BlocksVisit>,
+    /// Lent to the visit of blocks while that runs.
     sink: Option<Box<dyn Sink>>,
 }
 
@@ -100,7 +100,7 @@ struct Filter {
     until_ns: i64,
 }
 
-/// What is made of the series and rows of heads. One head is visited at a time.
+/// What is made of the series and rows of heads and blocks. One head, or one partition of a block, is visited at a time.
 trait Sink: std::fmt::Debug {
     /// A matching series of the head being visited; with a row in range for sure, or perhaps. Says whether its rows are wanted.
     fn series(&mut self, id: SeriesId, series: &SeriesFacts<'_>, presence: Presence) -> bool;
@@ -128,7 +128,7 @@ trait Sink: std::fmt::Debug {
     /// Rows of a wanted series in the order of time, by their times and totals, where these are all that is needed.
     fn totals(&mut self, symbols: &Symbols, series: SeriesId, times_ns: &[i64], totals: &[i64]) {
         for (time_ns, total) in times_ns.iter().zip(totals) {
-            self.row(symbols, &Row::stored(series, *time_ns, *total, &[], &[], 0));
+            self.row(symbols, &Row::of_total(series, *time_ns, *total));
         }
     }
 
@@ -148,7 +148,19 @@ trait Sink: std::fmt::Debug {
         false
     }
 
-    /// Behind the rows of a head, in steps.
+    /// Behind the rows of a partition of a block, in place of [`Sink::end_rows`]: further blocks may have rows of the same table
+    /// of symbols. Whether it keeps what it made of them until [`Sink::take_up`].
+    fn put_aside(&mut self, table: u64) -> bool {
+        let _ = table;
+        false
+    }
+
+    /// Before [`Sink::begin_rows`], or behind all blocks before [`Sink::end_rows`]: goes on with what was put aside, if anything.
+    fn take_up(&mut self, table: u64) {
+        let _ = table;
+    }
+
+    /// Behind the rows of a head or of a table of symbols, in steps.
     fn end_rows(&mut self, symbols: &Symbols) -> Step {
         let _ = symbols;
         Step::Done
@@ -316,7 +328,6 @@ impl Select {
             visit: None,
             secret: secret.clone(),
             blocks: Arc::default(),
-            blocks_done: 0,
             cache: SymbolCache::default(),
             reading: None,
             sink: Some(sink),
@@ -332,7 +343,7 @@ impl Select {
     /// Reads these blocks too, behind the heads: those that were published when the view was taken. Blocks of other tenants or
     /// times are left out. Their symbol tables are looked for in `cache`, and left there.
     pub fn read_blocks(&mut self, blocks: Arc<[Arc<BlockReader>]>, cache: &SymbolCache) {
-        (self.blocks, self.blocks_done) = (blocks, 0);
+        self.blocks = blocks;
         self.cache = cache.clone();
     }
 
@@ -353,48 +364,43 @@ impl Select {
     /// Reads some more, well under a millisecond mostly.
     pub fn advance(&mut self, heads: &Heads) -> Progress {
         if self.reading.is_some() {
-            return self.advance_block();
+            return self.advance_blocks();
         }
         match self.step_heads(heads) {
             HeadsStep::More => Progress::More,
             HeadsStep::Failed(failure) => Progress::Reply(SelectReply::Failed(failure)),
-            HeadsStep::Done => self.advance_block(),
+            HeadsStep::Done => self.advance_blocks(),
         }
     }
 
-    fn advance_block(&mut self) -> Progress {
+    fn advance_blocks(&mut self) -> Progress {
         let Some(reading) = &mut self.reading else {
             let (tenants, filter) = (&self.tenant_ids, &self.filter);
-            let is_asked = |block: &Arc<BlockReader>| {
+            let is_asked = |block: &&Arc<BlockReader>| {
                 tenants.contains(block.tenant()) && block.overlaps(filter.from_ns, filter.until_ns)
             };
-            let next = self.blocks[self.blocks_done..].iter().position(is_asked);
-            let Some(next) = next else { return self.settle() };
-            self.blocks_done += next + 1;
-            let block = Arc::clone(&self.blocks[self.blocks_done - 1]);
-            let sink = self.sink.take().expect("one block is visited at a time");
+            let blocks: Vec<_> = self.blocks.iter().filter(is_asked).cloned().collect();
+            self.blocks = Arc::default();
+            if blocks.is_empty() {
+                return self.settle();
+            }
+            let sink = self.sink.take().expect("blocks are visited once");
             let filter = std::mem::replace(&mut self.filter, Filter::nothing());
-            self.reading =
-                Some(blocks::BlockVisit::new(block, filter, sink, &self.secret, &self.cache));
+            let visit = blocks::BlocksVisit::new(blocks, filter, sink, &self.secret, &self.cache);
+            self.reading = Some(visit);
             return Progress::More;
         };
         match reading.step() {
             blocks::VisitStep::More => Progress::More,
-            blocks::VisitStep::NeedsData(ranges) => {
-                Progress::NeedsData { block: Arc::clone(reading.block()), ranges }
+            blocks::VisitStep::NeedsData { block, ranges } => Progress::NeedsData { block, ranges },
+            blocks::VisitStep::Done(Ok(sink)) => {
+                (self.reading, self.sink) = (None, Some(sink));
+                Progress::More
             }
-            blocks::VisitStep::Done { filter, sink, result } => {
-                let reading = self.reading.take().expect("it was just stepped");
-                (self.filter, self.sink) = (filter, Some(sink));
-                match result {
-                    Ok(()) => Progress::More,
-                    Err(error) => {
-                        let ulid = &reading.block().meta().ulid;
-                        let message = format!("block {ulid}: {error}");
-                        let failure = Failure::new(Code::DataLoss, "", message);
-                        Progress::Reply(SelectReply::Failed(failure))
-                    }
-                }
+            blocks::VisitStep::Done(Err((block, error))) => {
+                let message = format!("block {}: {error}", block.meta().ulid);
+                let failure = Failure::new(Code::DataLoss, "", message);
+                Progress::Reply(SelectReply::Failed(failure))
             }
         }
     }
@@ -444,7 +450,7 @@ impl Select {
 
     /// Heap bytes of what the read has gathered, about: its dense sums, and what it will answer.
     pub fn bytes_held(&self) -> usize {
-        let of_block = self.reading.as_ref().map_or(0, blocks::BlockVisit::bytes_held);
+        let of_block = self.reading.as_ref().map_or(0, blocks::BlocksVisit::bytes_held);
         self.sink.as_ref().map_or(0, |sink| sink.bytes_held()) + of_block
     }
 
@@ -559,7 +565,7 @@ impl Visit {
 }
 
 impl Filter {
-    /// Stands in while a visit has the real one.
+    /// Stands in once the visit of blocks has the real one.
     fn nothing() -> Self {
         Self { matchers: Compilation::new(Vec::new()), from_ns: 0, until_ns: 0 }
     }

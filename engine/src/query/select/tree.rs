@@ -1,8 +1,9 @@
-//! A tree over function names: the location trees of heads, projected.
+//! A tree over function names: the location trees of heads and blocks, projected.
 
 use proto::rpc::select::SelectReply;
 
 use super::call_site::CallSite;
+use super::sums::Sums;
 use super::{Needs, Presence, Row, SeriesFacts, SeriesId, Sink};
 use crate::flamegraph::{NO_PARENT, Tree};
 use crate::hash::HashSecret;
@@ -18,19 +19,19 @@ const STEP_NODES_MAX: usize = 8 << 10;
 /// Not known yet.
 const UNKNOWN: u32 = u32::MAX - 1;
 
-/// Sums values by location node of one head, then adds what has data to a tree of all heads.
+/// Sums values by location node of one table of symbols, then adds what has data to one tree.
 #[derive(Debug)]
 pub(super) struct FunctionTree {
     tree: Tree,
     call_site: CallSite,
-    values: Vec<i64>,
+    sums: Sums,
     /// By node: its node in the tree, while projecting; before that, whether anything below it has data.
     projected: Vec<u32>,
     /// Nodes left to mark, from the last on.
     to_mark: usize,
     /// Nodes projected.
     done: usize,
-    /// By string of the head: its name's number in the tree.
+    /// By string: its name's number in the tree.
     names: Vec<u32>,
 }
 
@@ -39,7 +40,7 @@ impl FunctionTree {
         Self {
             tree: Tree::new(secret),
             call_site: CallSite::new(call_site),
-            values: Vec::new(),
+            sums: Sums::default(),
             projected: Vec::new(),
             to_mark: 0,
             done: 0,
@@ -53,9 +54,9 @@ impl FunctionTree {
         let from = self.to_mark.saturating_sub(STEP_MARKS_MAX);
         for node in (from..self.to_mark).rev() {
             if !self.call_site.contains(NodeId(node as u32)) {
-                self.values[node] = 0;
+                self.sums.values[node] = 0;
             }
-            if self.values[node] != 0 || self.projected[node] == UNKNOWN {
+            if self.sums.values[node] != 0 || self.projected[node] == UNKNOWN {
                 self.projected[node] = UNKNOWN;
                 if let Some(parent) = self.projected.get_mut(parents[node] as usize) {
                     *parent = UNKNOWN;
@@ -67,7 +68,7 @@ impl FunctionTree {
 
     fn project(&mut self, symbols: &Symbols) {
         let (parents, locations) = symbols.tree_columns();
-        let until = self.values.len().min(self.done + STEP_NODES_MAX);
+        let until = self.sums.values.len().min(self.done + STEP_NODES_MAX);
         for node in self.done..until {
             if self.projected[node] != UNKNOWN {
                 continue;
@@ -80,8 +81,8 @@ impl FunctionTree {
             let parent = self.projected[parents[node] as usize];
             let drawn = self.descend(symbols, parent, LocationId(locations[node]));
             self.projected[node] = drawn;
-            if self.values[node] != 0 {
-                self.tree.add(drawn, self.values[node]);
+            if self.sums.values[node] != 0 {
+                self.tree.add(drawn, self.sums.values[node]);
             }
         }
         self.done = until;
@@ -130,43 +131,52 @@ impl Sink for FunctionTree {
     }
 
     fn begin_rows(&mut self, symbols: &Symbols) -> Step {
-        // Rows behind the cursor name only nodes that exist now; memory that is never touched costs nothing.
-        if self.values.is_empty() {
-            self.values = vec![0; symbols.nodes_count()];
-        }
-        self.call_site.step(symbols, self.values.len())
+        self.sums.make_room(symbols);
+        Step::Done
     }
 
     fn row(&mut self, _symbols: &Symbols, row: &Row<'_>) -> usize {
-        row.add_samples(&mut self.values)
+        row.add_samples(&mut self.sums.values)
     }
 
     fn needs(&self) -> Needs {
         Needs::Samples
     }
 
+    fn put_aside(&mut self, table: u64) -> bool {
+        self.sums.put_aside(table);
+        true
+    }
+
+    fn take_up(&mut self, table: u64) {
+        self.sums.take_up(table);
+    }
+
     fn end_rows(&mut self, symbols: &Symbols) -> Step {
+        if self.call_site.step(symbols, self.sums.values.len()) == Step::More {
+            return Step::More;
+        }
         if self.projected.is_empty() {
-            self.projected = vec![0; self.values.len()];
-            (self.to_mark, self.done) = (self.values.len(), 0);
+            self.projected = vec![0; self.sums.values.len()];
+            (self.to_mark, self.done) = (self.sums.values.len(), 0);
         }
         if self.to_mark > 0 {
             self.mark(symbols);
             return Step::More;
         }
-        if self.done < self.values.len() {
+        if self.done < self.sums.values.len() {
             self.project(symbols);
             return Step::More;
         }
         self.call_site.reset();
-        self.values = Vec::new();
+        self.sums.values = Vec::new();
         self.projected = Vec::new();
         self.names = Vec::new();
         Step::Done
     }
 
     fn bytes_held(&self) -> usize {
-        self.values.len() * size_of::<i64>()
+        self.sums.bytes_held()
             + self.projected.len() * size_of::<u32>()
             + self.call_site.bytes_held()
             + self.tree.bytes_held()
