@@ -4,8 +4,9 @@
 //! read, routed and decoded for it was for nothing. So what would wait longer than [`INGEST_WAIT_MAX`] is refused: at the owner's
 //! queue, and by the receiver on the head of a push, before its body is read, where no owner has room.
 //!
-//! Each shard estimates its own wait from the bytes that wait and what bytes took lately; one writer a cell, relaxed. Not here:
-//! memory (`budget`), rates of tenants.
+//! Each shard estimates its own wait from the bytes that wait and what bytes took lately; one writer a cell, relaxed. A profile
+//! that took far longer than others do was held up (by the disk, by the log's cap, by whoever else had the core), and tells little of those behind it.
+//! Not here: memory (`budget`), rates of tenants.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -18,8 +19,18 @@ use engine::route::ShardId;
 /// seconds that an agent waits for its answer.
 pub const INGEST_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A profile weighs so much in the average of what bytes take: the last dozens count.
-const NEW_WEIGHT: f64 = 1.0 / 32.0;
+/// A profile weighs so much in the averages of what profiles and their bytes take: the last hundred or so counts.
+const NEW_WEIGHT: f64 = 1.0 / 128.0;
+
+/// A profile counts for at most what its bytes took lately, and so many profiles beside. A node that has become slower is believed
+/// soon all the same: the average may grow by a thirtieth with each profile.
+const HELD_UP_TIMES: f64 = 4.0;
+
+/// What no profile is doubted for, nanoseconds: the first ones have nothing to be compared with.
+const UNDOUBTED_NS: f64 = 4e6;
+
+/// Bytes of a profile, as long as none has come.
+const FIRST_BYTES: f64 = 50_000.0;
 
 /// The waits of all shards of a node.
 #[derive(Clone, Debug)]
@@ -35,7 +46,7 @@ impl Pressure {
 
     /// The part of shard `own`.
     pub fn of_shard(&self, own: ShardId) -> ShardPressure {
-        ShardPressure { node: self.clone(), own, ns_per_byte: Cell::new(0.0) }
+        ShardPressure { node: self.clone(), own, lately: Cell::new((0.0, FIRST_BYTES)) }
     }
 
     /// The wait at the shard where it is the shortest.
@@ -50,13 +61,15 @@ impl Pressure {
 pub struct ShardPressure {
     node: Pressure,
     own: ShardId,
-    ns_per_byte: Cell<f64>,
+    /// What a profile took lately, nanoseconds, and its bytes.
+    lately: Cell<(f64, f64)>,
 }
 
 impl ShardPressure {
     /// How long the last of so many waiting bytes would wait.
     pub fn wait(&self, bytes: u64) -> Duration {
-        Duration::from_nanos((self.ns_per_byte.get() * bytes as f64) as u64)
+        let (ns, of_bytes) = self.lately.get();
+        Duration::from_nanos((ns / of_bytes * bytes as f64) as u64)
     }
 
     /// Tells how many bytes wait now.
@@ -67,8 +80,11 @@ impl ShardPressure {
 
     /// Takes in what a profile of so many bytes took.
     pub fn note(&self, bytes: u64, took_ns: u64) {
-        let (now, before) = (took_ns as f64 / bytes.max(1) as f64, self.ns_per_byte.get());
-        self.ns_per_byte.set(before + (now - before) * NEW_WEIGHT);
+        let ((ns, of_bytes), bytes) = (self.lately.get(), bytes.max(1) as f64);
+        let believed_ns = ns * (bytes / of_bytes + HELD_UP_TIMES);
+        let took_ns = (took_ns as f64).min(believed_ns.max(UNDOUBTED_NS));
+        let toward = |before: f64, now: f64| before + (now - before) * NEW_WEIGHT;
+        self.lately.set((toward(ns, took_ns), toward(of_bytes, bytes)));
     }
 }
 
@@ -81,15 +97,59 @@ mod tests {
         let node = Pressure::new(2);
         let shards = [0, 1].map(|id| node.of_shard(ShardId(id)));
         assert_eq!(shards[0].wait(1 << 30), Duration::ZERO, "nothing is known yet");
-        for _ in 0..500 {
+        for _ in 0..1500 {
             shards[0].note(50_000, 1_000_000);
         }
         let wait_ms = shards[0].wait(50_000_000).as_millis();
         assert!((990..=1_000).contains(&wait_ms), "20 ns a byte: {wait_ms} ms");
         shards[0].set_waiting(50_000_000);
         assert_eq!(node.least_wait(), Duration::ZERO);
-        shards[1].note(1, 64_000_000);
-        shards[1].set_waiting(1);
-        assert_eq!(node.least_wait(), Duration::from_millis(2));
+        shards[1].note(50_000, 1_280_000);
+        shards[1].set_waiting(5_000_000);
+        assert_eq!(node.least_wait(), Duration::from_millis(1));
+    }
+
+    /// The bytes of one small profile that was held up stood for a thirty-second of what all bytes take: at 850 pushes a second one stall
+    /// made the next ones wait seven seconds by the estimate, and dozens were refused that would have been stored at once.
+    #[test]
+    fn a_profile_that_was_held_up_tells_little_of_those_behind_it() {
+        for stalled_bytes in [50, 50_000, 4_000_000] {
+            let shard = Pressure::new(1).of_shard(ShardId(0));
+            shard.note(stalled_bytes, 3_000_000_000);
+            let first = shard.wait(1_000_000);
+            assert!(first <= Duration::from_millis(25), "first of all: {first:?}");
+            for _ in 0..2000 {
+                shard.note(50_000, 1_000_000);
+            }
+            let before = shard.wait(20_000_000);
+            shard.note(stalled_bytes, 3_000_000_000);
+            let behind = shard.wait(20_000_000);
+            assert!(behind < before * 5 / 4, "{stalled_bytes} bytes: {before:?} → {behind:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_has_become_slower_is_believed_after_some_dozens_of_profiles() {
+        let shard = Pressure::new(1).of_shard(ShardId(0));
+        for _ in 0..2000 {
+            shard.note(50_000, 1_000_000);
+        }
+        for _ in 0..200 {
+            shard.note(50_000, 20_000_000);
+        }
+        let wait = shard.wait(5_000_000);
+        assert!(wait > Duration::from_secs(1), "100 profiles of 20 ms each: {wait:?}");
+    }
+
+    /// Each byte of small profiles takes long; those of large ones beside them do not.
+    #[test]
+    fn small_profiles_count_by_what_all_of_them_take() {
+        let shard = Pressure::new(1).of_shard(ShardId(0));
+        for _ in 0..2000 {
+            shard.note(100, 100_000);
+            shard.note(99_900, 1_900_000);
+        }
+        let wait_ms = shard.wait(50_000_000).as_millis();
+        assert!((960..=1_040).contains(&wait_ms), "1,000 of both: {wait_ms} ms");
     }
 }

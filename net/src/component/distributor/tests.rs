@@ -229,8 +229,8 @@ fn a_push_is_refused_on_its_head_where_no_shard_has_time_or_memory() {
     assert_eq!(admit(1 << 30).unwrap_err().reason, "memory_limit");
     let waits = |shard| {
         let late = node.pressure.of_shard(ShardId(shard));
-        late.note(1, u64::from(u32::MAX) * 64);
-        late.set_waiting(1);
+        late.note(50_000, 4_000_000);
+        late.set_waiting(1 << 40);
     };
     waits(0);
     assert_eq!(admit(1 << 20), Ok(2 << 30), "the other shard has time");
