@@ -38,7 +38,7 @@ fn block_read(c: &mut Criterion) {
         ("merge/service", population::merge(of_service())),
         ("tree/all", population::tree(selection(&[CPU]))),
         ("tree/service", population::tree(of_service())),
-        ("series/by_service", population::points()),
+        ("series/by_service", population::points(selection(&[]))),
         ("label_names", SelectRequest::LabelNames(selection(&[]))),
         (
             "label_values",

@@ -125,10 +125,10 @@ pub fn merge(selection: Selection) -> SelectRequest {
     SelectRequest::Profile { selection, call_site: Vec::new() }
 }
 
-/// `SelectSeries` of everything, by service.
-pub fn points() -> SelectRequest {
+/// `SelectSeries` by service, in steps of 15 s.
+pub fn points(selection: Selection) -> SelectRequest {
     SelectRequest::Points {
-        selection: selection(&[]),
+        selection,
         grid_start_ms: START_NS / 1_000_000,
         step_ms: 15_000,
         group_by: vec!["service_name".to_owned()],

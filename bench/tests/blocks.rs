@@ -39,7 +39,7 @@ fn a_block_of_the_corpus_answers_what_its_heads_answered() {
         Err(_) => push_once(&corpus, &mut owner),
     };
     let cpu = || selection(&[CPU]);
-    let questions = [tree(cpu()), merge(cpu()), points()];
+    let questions = [tree(cpu()), merge(cpu()), points(selection(&[]))];
     let expected: Vec<_> =
         questions.iter().map(|request| ask(&owner.heads, None, request.clone())).collect();
     for (reply, took) in &expected {
@@ -85,7 +85,9 @@ fn reader_of(files: &Files) -> Arc<BlockReader> {
 /// What the queries of `docs/duckdb.md` have to find: totals, and the functions of the first service with cpu profiles.
 fn expected_of_sql(reader: &Arc<BlockReader>, heads: &Heads, files: &Files) -> String {
     let group_by = vec!["service_name".to_owned(), "__profile_type__".to_owned()];
-    let SelectRequest::Points { selection: all, .. } = points() else { unreachable!() };
+    let SelectRequest::Points { selection: all, .. } = points(selection(&[])) else {
+        unreachable!()
+    };
     let (start, step) = (i64::MAX / 2_000_000, 1);
     let request = SelectRequest::Points {
         selection: all,

@@ -59,21 +59,28 @@ fn read(head: &Head, pushed: &LabelSet) -> Sums {
     let mut sums = Sums::new();
     let mut names = BTreeMap::new();
     let mut cursor = head.cursor();
-    while head.scan(i64::MIN, i64::MAX, &mut cursor, 1000, |row| {
-        let labels = &head.series()[row.series.0 as usize].labels;
-        let group = labels
-            .iter()
-            .filter(|(name, _)| pushed.get(name).is_none() && !name.starts_with("__"))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let kind = labels.get("__type__").expect("every series has a type").to_owned();
-        let stacks = sums.entry((group, kind)).or_default();
-        row.for_each_sample(|node, value| {
-            let stack: &Vec<String> =
-                names.entry(node).or_insert_with(|| names_of(head.symbols(), node));
-            *stacks.entry(stack.clone()).or_insert(0) += value;
-        })
-    }) == Step::More
+    while head.scan(
+        |_| true,
+        i64::MIN,
+        i64::MAX,
+        &mut cursor,
+        1000,
+        |row| {
+            let labels = &head.series()[row.series.0 as usize].labels;
+            let group = labels
+                .iter()
+                .filter(|(name, _)| pushed.get(name).is_none() && !name.starts_with("__"))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect();
+            let kind = labels.get("__type__").expect("every series has a type").to_owned();
+            let stacks = sums.entry((group, kind)).or_default();
+            row.for_each_sample(|node, value| {
+                let stack: &Vec<String> =
+                    names.entry(node).or_insert_with(|| names_of(head.symbols(), node));
+                *stacks.entry(stack.clone()).or_insert(0) += value;
+            })
+        },
+    ) == Step::More
     {}
     sums
 }

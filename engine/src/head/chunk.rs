@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::row::{BatchReader, BatchWriter, TotalsReader};
+use super::row::{BatchReader, BatchWriter};
 
 /// The rows of one profile.
 #[derive(Clone, Copy, Debug)]
@@ -21,16 +21,6 @@ impl Batch {
     pub(super) fn reader(self) -> BatchReader {
         let (rows, samples) = (self.rows_start as usize, self.samples_start as usize);
         BatchReader::new(self.time_ns, self.rows_count, rows, samples)
-    }
-
-    /// The same where totals are enough.
-    pub(super) fn totals(self) -> TotalsReader {
-        TotalsReader::new(self.rows_count, self.rows_start as usize)
-    }
-
-    /// Number of rows.
-    pub(super) fn rows_count(self) -> usize {
-        self.rows_count as usize
     }
 }
 

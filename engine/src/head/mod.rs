@@ -20,6 +20,7 @@ mod append;
 mod chunk;
 mod count;
 mod frozen;
+mod header;
 mod heads;
 mod row;
 mod scan;

@@ -1,30 +1,22 @@
 //! How rows are coded: one row is one profile of one series, its samples sorted by node.
 //!
-//! A batch is the rows of one profile. Row headers and samples are two streams, so that totals are read without touching
-//! samples:
+//! A batch is the rows of one profile. Row headers ([`super::header`]) and samples are two streams, so that totals are read
+//! without touching samples:
 //!
 //! ```text
-//! header   series  zigzag of the difference from the row before in the batch
-//!          shape   values_count << 2 | same_values << 1 | same_nodes   (values_count 0 with same_nodes)
-//!          nodes_bytes   unless same_nodes
-//!          values_bytes  unless same_values
-//!          total   divided by the multiplier, unless same_values
-//!          multiplier
-//! samples  node ids, each as the difference from the one before    unless same_nodes
-//!          values divided by the multiplier (their gcd)            unless same_values
+//! samples  node ids, each as the difference from the one before
+//!          values divided by the multiplier (their gcd)
 //! ```
-//! All numbers are varints. `same_…` says that those of the last row that had its own stand for this row too: Go's
+//! These are varints. Nodes that are those of the last row that had its own are not written again, nor are such values: Go's
 //! `samples` and `cpu` columns differ in the multiplier only, `alloc_objects` and `alloc_space` have the same nodes.
 //!
 //! Values are positive: normalising drops the others. Sums end at the greatest `i64` instead of wrapping, here as in every tree
 //! and point that is made of rows.
 
 use super::SeriesId;
+use super::header::{self, Header};
 use super::varint;
 use crate::symbols::NodeId;
-
-const SAME_NODES: u64 = 1;
-const SAME_VALUES: u64 = 2;
 
 /// Encodes the rows of one profile.
 #[derive(Debug, Default)]
@@ -37,7 +29,8 @@ pub(super) struct BatchWriter {
     pub(super) rows_count: u32,
     /// Number of values of all rows.
     pub(super) values_count: u64,
-    series: u32,
+    /// The series after that of the last row.
+    series_next: u32,
     /// Nodes and divided values of the last rows that had their own.
     nodes: Vec<u32>,
     values: Vec<u64>,
@@ -50,7 +43,7 @@ impl BatchWriter {
         self.samples.clear();
         self.rows_count = 0;
         self.values_count = 0;
-        self.series = 0;
+        self.series_next = 0;
         self.nodes.clear();
         self.values.clear();
     }
@@ -63,6 +56,7 @@ impl BatchWriter {
         values: &mut Vec<u64>,
     ) -> i64 {
         assert_eq!(nodes.len(), values.len(), "every node has a value");
+        assert!(!nodes.is_empty(), "a row has values");
         debug_assert!(values.iter().all(|v| i64::try_from(*v).is_ok()), "values are positive");
         debug_assert!(nodes.is_sorted_by(|a, b| a < b), "nodes of a row ascend");
         let multiplier = greatest_divisor(values);
@@ -72,43 +66,40 @@ impl BatchWriter {
             }
         }
         let total = values.iter().fold(0_u64, |sum, value| sum.saturating_add(*value));
-        let count = nodes.len() as u64;
-        let (same_nodes, same_values) = (*nodes == self.nodes, *values == self.values);
-        varint::push(&mut self.rows, varint::zigzag(i64::from(series.0) - i64::from(self.series)));
-        let same = u64::from(same_nodes) * SAME_NODES + u64::from(same_values) * SAME_VALUES;
-        varint::push(&mut self.rows, (if same_nodes { 0 } else { count }) << 2 | same);
-        if !same_nodes {
+        let count = nodes.len() as u32;
+        let step = header::step_between(self.series_next, series.0);
+        let mut header = Header { series: step, multiplier, ..Header::default() };
+        if *nodes != self.nodes {
             std::mem::swap(nodes, &mut self.nodes);
-            self.push_nodes();
+            (header.values_count, header.nodes_bytes) = (count, self.push_nodes());
         }
-        if !same_values {
+        if *values != self.values {
             std::mem::swap(values, &mut self.values);
-            self.push_values();
-            varint::push(&mut self.rows, total);
+            (header.total, header.values_bytes) = (total, self.push_values());
         }
-        varint::push(&mut self.rows, multiplier);
-        self.series = series.0;
+        header.push(&mut self.rows);
+        self.series_next = series.0.wrapping_add(1);
         self.rows_count += 1;
-        self.values_count += count;
+        self.values_count += u64::from(count);
         total_of(total, multiplier)
     }
 
-    fn push_nodes(&mut self) {
+    fn push_nodes(&mut self) -> u32 {
         let start = self.samples.len();
         let mut last = 0;
         for &node in &self.nodes {
             varint::push(&mut self.samples, u64::from(node - last));
             last = node;
         }
-        varint::push(&mut self.rows, (self.samples.len() - start) as u64);
+        (self.samples.len() - start) as u32
     }
 
-    fn push_values(&mut self) {
+    fn push_values(&mut self) -> u32 {
         let start = self.samples.len();
         for &value in &self.values {
             varint::push(&mut self.samples, value);
         }
-        varint::push(&mut self.rows, (self.samples.len() - start) as u64);
+        (self.samples.len() - start) as u32
     }
 
     /// Heap bytes held.
@@ -154,7 +145,7 @@ pub(super) struct BatchReader {
     rows_left: u32,
     rows_at: usize,
     samples_at: usize,
-    series: u32,
+    series_next: u32,
     nodes_at: usize,
     values_at: usize,
     values_count: u32,
@@ -169,7 +160,7 @@ impl BatchReader {
             rows_left: rows_count,
             rows_at,
             samples_at,
-            series: 0,
+            series_next: 0,
             nodes_at: samples_at,
             values_at: samples_at,
             values_count: 0,
@@ -177,71 +168,50 @@ impl BatchReader {
         }
     }
 
-    /// The next row; `rows` and `samples` are the chunk's streams.
+    /// Rows that were not passed.
+    pub(super) fn rows_left(&self) -> usize {
+        self.rows_left as usize
+    }
+
+    /// The next row of a wanted series; `rows` and `samples` are the chunk's streams.
     #[inline]
-    pub(super) fn next<'a>(&mut self, rows: &'a [u8], samples: &'a [u8]) -> Option<Row<'a>> {
-        self.rows_left = self.rows_left.checked_sub(1)?;
-        let mut at = self.rows_at;
-        let series = i64::from(self.series) + varint::unzigzag(varint::read(rows, &mut at));
-        self.series = series as u32;
-        let shape = varint::read(rows, &mut at);
-        if shape & SAME_NODES == 0 {
-            self.values_count = (shape >> 2) as u32;
-            self.nodes_at = self.samples_at;
-            self.samples_at += varint::read(rows, &mut at) as usize;
+    pub(super) fn next<'a>(
+        &mut self,
+        rows: &'a [u8],
+        samples: &'a [u8],
+        is_wanted: impl Fn(SeriesId) -> bool,
+    ) -> Option<Row<'a>> {
+        loop {
+            self.rows_left = self.rows_left.checked_sub(1)?;
+            let header = Header::read(rows, &mut self.rows_at);
+            let series = header::step_from(self.series_next, header.series);
+            self.series_next = series.wrapping_add(1);
+            if header.values_count != 0 {
+                self.values_count = header.values_count;
+                self.nodes_at = self.samples_at;
+                self.samples_at += header.nodes_bytes as usize;
+            }
+            if header.values_bytes != 0 {
+                self.values_at = self.samples_at;
+                self.samples_at += header.values_bytes as usize;
+                self.total = header.total;
+            }
+            if is_wanted(SeriesId(series)) {
+                return Some(self.row(SeriesId(series), header.multiplier, samples));
+            }
         }
-        if shape & SAME_VALUES == 0 {
-            self.values_at = self.samples_at;
-            self.samples_at += varint::read(rows, &mut at) as usize;
-            self.total = varint::read(rows, &mut at);
-        }
-        let multiplier = varint::read(rows, &mut at);
-        self.rows_at = at;
-        Some(Row {
-            series: SeriesId(self.series),
+    }
+
+    #[inline]
+    fn row<'a>(&self, series: SeriesId, multiplier: u64, stream: &'a [u8]) -> Row<'a> {
+        let (nodes_at, values_at) = (self.nodes_at, self.values_at);
+        Row {
+            series,
             time_ns: self.time_ns,
             total: total_of(self.total, multiplier),
             values_count: self.values_count,
-            samples: Samples::Coded {
-                nodes: &samples[self.nodes_at..],
-                values: &samples[self.values_at..],
-                multiplier,
-            },
-        })
-    }
-}
-
-/// Reads the series and totals of the rows of one batch, and passes over the rest.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TotalsReader {
-    rows_left: u32,
-    at: usize,
-    series: u32,
-    total: u64,
-}
-
-impl TotalsReader {
-    /// At the first of `rows_count` rows whose headers begin at `at`.
-    pub(super) fn new(rows_count: u32, at: usize) -> Self {
-        Self { rows_left: rows_count, at, series: 0, total: 0 }
-    }
-
-    /// The next row's; `rows` is the chunk's stream.
-    #[inline]
-    pub(super) fn next(&mut self, rows: &[u8]) -> Option<(SeriesId, i64)> {
-        self.rows_left = self.rows_left.checked_sub(1)?;
-        let series = i64::from(self.series) + varint::unzigzag(varint::read(rows, &mut self.at));
-        self.series = series as u32;
-        let shape = varint::read(rows, &mut self.at);
-        if shape & SAME_NODES == 0 {
-            varint::skip(rows, &mut self.at);
+            samples: Samples::Coded { stream, nodes_at, values_at, multiplier },
         }
-        if shape & SAME_VALUES == 0 {
-            varint::skip(rows, &mut self.at);
-            self.total = varint::read(rows, &mut self.at);
-        }
-        let multiplier = varint::read(rows, &mut self.at);
-        Some((SeriesId(self.series), total_of(self.total, multiplier)))
     }
 }
 
@@ -262,8 +232,8 @@ pub struct Row<'a> {
 /// The samples of a row.
 #[derive(Clone, Copy, Debug)]
 enum Samples<'a> {
-    /// As a chunk holds them.
-    Coded { nodes: &'a [u8], values: &'a [u8], multiplier: u64 },
+    /// As a chunk's stream holds them, from these places on.
+    Coded { stream: &'a [u8], nodes_at: usize, values_at: usize, multiplier: u64 },
     /// As a block's pages are decoded: stacks from a base on, each of which is a node. Empty where they were not asked for.
     Plain { stacks: &'a [u32], values: &'a [i64], base: u32, nodes: &'a [u32] },
 }
@@ -290,8 +260,9 @@ impl RowPlace {
             total: self.total,
             values_count: self.values_count,
             samples: Samples::Coded {
-                nodes: &samples[self.nodes_at as usize..],
-                values: &samples[self.values_at as usize..],
+                stream: samples,
+                nodes_at: self.nodes_at as usize,
+                values_at: self.values_at as usize,
                 multiplier: self.multiplier,
             },
         }
@@ -319,12 +290,11 @@ impl<'a> Row<'a> {
 }
 
 impl Row<'_> {
-    /// Where it lies; `samples` is the stream of its chunk.
-    pub(super) fn place(&self, chunk: usize, samples: &[u8]) -> RowPlace {
-        let Samples::Coded { nodes, values, multiplier } = self.samples else {
+    /// Where it lies.
+    pub(super) fn place(&self, chunk: usize) -> RowPlace {
+        let Samples::Coded { nodes_at, values_at, multiplier, .. } = self.samples else {
             unreachable!("a head's rows are coded")
         };
-        let at = |rest: &[u8]| (samples.len() - rest.len()) as u32; // both go to the stream's end
         RowPlace {
             series: self.series,
             time_ns: self.time_ns,
@@ -332,8 +302,8 @@ impl Row<'_> {
             values_count: self.values_count,
             multiplier,
             chunk: chunk as u32,
-            nodes_at: at(nodes),
-            values_at: at(values),
+            nodes_at: nodes_at as u32, // a chunk's streams are below 4 GiB
+            values_at: values_at as u32,
         }
     }
 
@@ -341,11 +311,11 @@ impl Row<'_> {
     #[inline]
     pub fn for_each_sample(&self, mut f: impl FnMut(NodeId, i64)) -> usize {
         match self.samples {
-            Samples::Coded { nodes, values, multiplier } => {
-                let (mut nodes_at, mut values_at, mut node) = (0, 0, 0_u32);
+            Samples::Coded { stream, mut nodes_at, mut values_at, multiplier } => {
+                let mut node = 0_u32;
                 for _ in 0..self.values_count {
-                    node += varint::read(nodes, &mut nodes_at) as u32;
-                    let value = varint::read(values, &mut values_at);
+                    node += varint::read(stream, &mut nodes_at) as u32;
+                    let value = varint::read(stream, &mut values_at);
                     f(NodeId(node), value.wrapping_mul(multiplier) as i64);
                 }
             }

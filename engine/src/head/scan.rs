@@ -39,59 +39,22 @@ impl Head {
         }
     }
 
-    /// Calls back with rows whose time lies in `from_ns..=until_ns`, in the order of arrival, until about `values_max` values
-    /// were read or the rows end.
+    /// Calls back with rows of wanted series whose time lies in `from_ns..=until_ns`, in the order of arrival, until about
+    /// `values_max` values were read or the rows end. Other rows are passed over by what their headers say of their length.
     ///
     /// The callback gives the number of values that it read of the row: 0 where the header was enough, else what
     /// [`Row::add_samples`] or [`Row::for_each_sample`] gave. A step ends at a row's end, so it may read one row more than
     /// `values_max`: at most what `max_profile_stacktrace_samples` allows.
     pub fn scan(
         &self,
+        is_wanted: impl Fn(SeriesId) -> bool,
         from_ns: i64,
         until_ns: i64,
         cursor: &mut Cursor,
         values_max: usize,
         mut f: impl FnMut(Row<'_>) -> usize,
     ) -> Step {
-        self.scan_chunks(from_ns, until_ns, cursor, values_max, |_, _, row| f(row))
-    }
-
-    /// [`Head::scan`] for series, times and totals alone, of about `rows_max` rows. A step ends at a profile's end.
-    pub fn scan_totals(
-        &self,
-        from_ns: i64,
-        until_ns: i64,
-        cursor: &mut Cursor,
-        rows_max: usize,
-        mut f: impl FnMut(SeriesId, i64, i64),
-    ) -> Step {
-        let mut cost = 0;
-        while cursor.chunk <= cursor.last_chunk {
-            let chunk = self.chunk(cursor.chunk);
-            let batches = cursor.batches_of(chunk);
-            if !chunk.overlaps(from_ns, until_ns) {
-                cursor.batch = batches;
-            }
-            let (rows, _) = chunk.streams();
-            while cursor.batch < batches {
-                let batch = chunk.batch(cursor.batch);
-                cursor.batch += 1;
-                cost += 1;
-                if from_ns <= batch.time_ns && batch.time_ns <= until_ns {
-                    let mut totals = batch.totals();
-                    while let Some((series, total)) = totals.next(rows) {
-                        f(series, batch.time_ns, total);
-                    }
-                    cost += batch.rows_count();
-                }
-                if cost >= rows_max {
-                    return Step::More;
-                }
-            }
-            cursor.chunk += 1;
-            cursor.batch = 0;
-        }
-        Step::Done
+        self.scan_chunks(is_wanted, from_ns, until_ns, cursor, values_max, |_, row| f(row))
     }
 
     /// Notes where the next rows lie, at most about `rows_max` of them: so that they can be read in another order.
@@ -101,10 +64,18 @@ impl Head {
         rows_max: usize,
         into: &mut Vec<RowPlace>,
     ) -> Step {
-        self.scan_chunks(i64::MIN, i64::MAX, cursor, rows_max * ROW_COST, |chunk, samples, row| {
-            into.push(row.place(chunk, samples));
-            0
-        })
+        let values_max = rows_max * ROW_COST;
+        self.scan_chunks(
+            |_| true,
+            i64::MIN,
+            i64::MAX,
+            cursor,
+            values_max,
+            |chunk, row| {
+                into.push(row.place(chunk));
+                0
+            },
+        )
     }
 
     /// The row at a place that [`Head::places`] gave.
@@ -119,11 +90,12 @@ impl Head {
 
     fn scan_chunks(
         &self,
+        is_wanted: impl Fn(SeriesId) -> bool,
         from_ns: i64,
         until_ns: i64,
         cursor: &mut Cursor,
         values_max: usize,
-        mut f: impl FnMut(usize, &[u8], Row<'_>) -> usize,
+        mut f: impl FnMut(usize, Row<'_>) -> usize,
     ) -> Step {
         let mut cost = 0;
         while cursor.chunk <= cursor.last_chunk {
@@ -137,13 +109,16 @@ impl Head {
                 let batch = chunk.batch(cursor.batch);
                 if from_ns <= batch.time_ns && batch.time_ns <= until_ns {
                     let mut reader = cursor.reader.take().unwrap_or_else(|| batch.reader());
-                    while let Some(row) = reader.next(rows, samples) {
-                        cost += ROW_COST + f(cursor.chunk, samples, row);
+                    let mut left = reader.rows_left();
+                    while let Some(row) = reader.next(rows, samples, &is_wanted) {
+                        cost += ROW_COST * (left - reader.rows_left()) + f(cursor.chunk, row);
+                        left = reader.rows_left();
                         if cost >= values_max {
                             cursor.reader = Some(reader);
                             return Step::More;
                         }
                     }
+                    cost += ROW_COST * left;
                 }
                 cursor.batch += 1;
                 cost += ROW_COST;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+mod scan;
+
 use super::*;
 use crate::labels::LabelSet;
 use crate::profile::{
@@ -214,19 +216,26 @@ fn read(head: &Head) -> Sums {
     let mut cursor = head.cursor();
     let mut more = true;
     while more {
-        let step = head.scan(i64::MIN, i64::MAX, &mut cursor, 7, |row| {
-            let labels = head.series()[row.series.0 as usize].labels.clone();
-            let by_stack = sums.entry(labels).or_default();
-            let mut total = 0_i64;
-            let values = row.for_each_sample(|node, value| {
-                let sum = by_stack.entry(names(head.symbols(), node)).or_default();
-                *sum = sum.saturating_add(value);
-                total = total.saturating_add(value);
-                assert_ne!(value, 0, "a row has no zero values");
-            });
-            assert_eq!(total, row.total, "a row's total is the sum of its values");
-            values
-        });
+        let step = head.scan(
+            |_| true,
+            i64::MIN,
+            i64::MAX,
+            &mut cursor,
+            7,
+            |row| {
+                let labels = head.series()[row.series.0 as usize].labels.clone();
+                let by_stack = sums.entry(labels).or_default();
+                let mut total = 0_i64;
+                let values = row.for_each_sample(|node, value| {
+                    let sum = by_stack.entry(names(head.symbols(), node)).or_default();
+                    *sum = sum.saturating_add(value);
+                    total = total.saturating_add(value);
+                    assert_ne!(value, 0, "a row has no zero values");
+                });
+                assert_eq!(total, row.total, "a row's total is the sum of its values");
+                values
+            },
+        );
         more = step == Step::More;
     }
     sums
@@ -393,55 +402,6 @@ fn symbols_that_no_stored_sample_names_are_not_kept() {
 }
 
 #[test]
-fn a_cursor_sees_what_was_visible_when_it_was_taken() {
-    let mut heads = heads();
-    let profile = profile(&[(vec![1, 2], 0, [1, 2, 3]), (vec![3], 1, [4, 5, 6])], 0);
-    for time_ns in 0..3 {
-        append(&mut heads, &key("shop"), &profile, &admission(&profile, time_ns, 0));
-    }
-    let mut cursor = heads.get(&key("shop")).unwrap().cursor();
-    let mut times = Vec::new();
-    for round in 0..100 {
-        let step = heads.get(&key("shop")).unwrap().scan(0, i64::MAX, &mut cursor, 1, |row| {
-            times.push(row.time_ns);
-            0
-        });
-        if step == Step::Done {
-            break;
-        }
-        // Rows come and the chunk is sealed under the reader's feet.
-        append(&mut heads, &key("shop"), &profile, &admission(&profile, 100 + round, 0));
-        if round == 2 {
-            assert_eq!(heads.seal_aged(0), Step::Done);
-            assert_eq!(heads.seal_aged(60_000), Step::Done);
-            assert_eq!(heads.get(&key("shop")).unwrap().sealed().len(), 1);
-        }
-    }
-    assert_eq!(times, [[0; 6], [1; 6], [2; 6]].concat());
-}
-
-#[test]
-fn a_scan_reads_the_profiles_of_its_time_range() {
-    let mut heads = heads();
-    let profile = profile(&[(vec![1], 0, [9, 0, 0])], 0);
-    for time_ns in [5, 1, 9, 3, 7] {
-        append(&mut heads, &key("shop"), &profile, &admission(&profile, time_ns, 0));
-    }
-    let head = heads.get(&key("shop")).unwrap();
-    let (mut cursor, mut times) = (head.cursor(), Vec::new());
-    let mut dense = vec![0; head.symbols().nodes_count()];
-    while head.scan(3, 7, &mut cursor, 2, |row| {
-        times.push(row.time_ns);
-        row.add_samples(&mut dense)
-    }) == Step::More
-    {}
-    assert_eq!(times, [5, 3, 7], "in the order of arrival, both ends included");
-    assert_eq!(dense, [0, 3 * 9 * 1_000_000_007]);
-    let series = &head.series()[0];
-    assert_eq!((series.time_ns_min, series.time_ns_max, series.rows_count), (1, 9, 5));
-}
-
-#[test]
 fn sealing_by_size_and_by_age_loses_nothing() {
     let options = HeadOptions { chunk_bytes_max: 4 << 10, ..HeadOptions::default() };
     let mut heads = Heads::new(secret(), options);
@@ -575,7 +535,10 @@ fn sums_beyond_the_range_end_at_the_greatest_number() {
     assert_eq!(values, [i64::MAX - 1, i64::MAX]);
     let mut dense = vec![5; head.symbols().nodes_count()];
     let add = |row: Row<'_>| row.add_samples(&mut dense);
-    assert_eq!(head.scan(i64::MIN, i64::MAX, &mut head.cursor(), usize::MAX, add), Step::Done);
+    assert_eq!(
+        head.scan(|_| true, i64::MIN, i64::MAX, &mut head.cursor(), usize::MAX, add),
+        Step::Done
+    );
     dense.sort_unstable();
     assert!(dense.ends_with(&[5, i64::MAX, i64::MAX]), "{dense:?}");
 }

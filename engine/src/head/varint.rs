@@ -21,16 +21,6 @@ pub(super) fn read(bytes: &[u8], at: &mut usize) -> u64 {
     (word & 0x7f) | (word >> 1 & 0x3f80 & second.wrapping_neg())
 }
 
-/// Moves behind the number at `at`.
-#[inline]
-pub(super) fn skip(bytes: &[u8], at: &mut usize) {
-    let word = bytes.get(*at..).and_then(|rest| rest.first_chunk::<8>());
-    match word.map_or(0, |word| !u64::from_le_bytes(*word) & CONTINUES) {
-        0 => drop(read_bytewise(bytes, at)),
-        stops => *at += (stops.trailing_zeros() as usize >> 3) + 1,
-    }
-}
-
 /// A number of three to eight bytes, without a branch on its length either.
 #[inline]
 fn read_long(word: u64, bytes: &[u8], at: &mut usize) -> u64 {
@@ -61,18 +51,6 @@ fn read_bytewise(bytes: &[u8], at: &mut usize) -> u64 {
     panic!("a varint of a chunk has at most ten bytes");
 }
 
-/// Signed to unsigned, small magnitudes to small numbers.
-#[inline]
-pub(super) fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-/// Inverse of [`zigzag`].
-#[inline]
-pub(super) fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,18 +71,6 @@ mod tests {
                 assert_eq!(read(&bytes, &mut at), *number);
             }
             assert_eq!(at, end);
-            at = 0;
-            for _ in &numbers {
-                skip(&bytes, &mut at);
-            }
-            assert_eq!(at, end, "what is skipped is as long as what is read");
-        }
-    }
-
-    #[test]
-    fn zigzag_turns_back() {
-        for value in [0, 1, -1, i64::MAX, i64::MIN] {
-            assert_eq!(unzigzag(zigzag(value)), value);
         }
     }
 }

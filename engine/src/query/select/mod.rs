@@ -36,9 +36,6 @@ use crate::tenant::{PartitionKey, TenantId};
 /// Values read in a step at most, 5–10 ns each. (A step ends at a row's end: it may read one row of 16,000 more.)
 const STEP_VALUES_MAX: usize = 64 << 10;
 
-/// Rows whose totals are read in a step at most, about 30 ns each.
-const STEP_ROWS_MAX: usize = 16 << 10;
-
 /// Series looked at in a step at most.
 const STEP_SERIES_MAX: usize = 512;
 
@@ -529,30 +526,14 @@ impl Visit {
             }
             Phase::Rows(cursor) => {
                 let wanted = &self.wanted;
-                if sink.needs() == Needs::Totals {
-                    let (from_ns, until_ns) = (filter.from_ns, filter.until_ns);
-                    let take = |series: SeriesId, time_ns: i64, total: i64| {
-                        // A series that came later has no row before the cursor's end.
-                        if wanted.get(series.0 as usize) == Some(&true) {
-                            sink.totals(head.symbols(), series, &[time_ns], &[total]);
-                        }
-                    };
-                    let step = head.scan_totals(from_ns, until_ns, cursor, STEP_ROWS_MAX, take);
-                    if step == Step::Done || sink.has_enough() {
-                        self.phase = Phase::End;
-                    }
-                    return Step::More;
-                }
                 let step = head.scan(
+                    // A series that came later has no row before the cursor's end.
+                    |series| wanted.get(series.0 as usize) == Some(&true),
                     filter.from_ns,
                     filter.until_ns,
                     cursor,
                     STEP_VALUES_MAX,
-                    // A series that came later has no row before the cursor's end.
-                    |row| match wanted.get(row.series.0 as usize) {
-                        Some(true) => sink.row(head.symbols(), &row),
-                        _ => 0,
-                    },
+                    |row| sink.row(head.symbols(), &row),
                 );
                 if step == Step::Done || sink.has_enough() {
                     self.phase = Phase::End;
