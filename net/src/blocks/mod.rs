@@ -65,8 +65,13 @@ pub struct Blocks {
 #[derive(Clone, Debug)]
 struct Damaged {
     tenant: TenantId,
+    ulid: u128,
     path: String,
     reason: String,
+    /// Greatest profile time, Unix nanoseconds, where `meta.json` is whole and says it.
+    max_time_ns: Option<i64>,
+    /// Whether it is this shard that has to remove it.
+    is_own: bool,
 }
 
 impl Blocks {
@@ -152,7 +157,16 @@ impl Blocks {
     }
 
     fn add_damaged(&self, damaged: Damaged) {
+        let count = &self.metrics.blocks_damaged;
+        count.set(count.get() + u64::from(damaged.is_own));
         self.damaged.borrow_mut().push(damaged);
+    }
+
+    /// Forgets a block that does not open: its tenant is read again.
+    fn remove_damaged(&self, gone: &Damaged) {
+        self.damaged.borrow_mut().retain(|damaged| damaged.path != gone.path);
+        let count = &self.metrics.blocks_damaged;
+        count.set(count.get() - u64::from(gone.is_own));
     }
 }
 

@@ -7,7 +7,7 @@
 use std::io;
 use std::sync::Arc;
 
-use engine::block::{BlockReader, INDEX_FILE, META_FILE};
+use engine::block::{BlockReader, INDEX_FILE, META_FILE, Meta};
 use engine::pace::Pace;
 use engine::route::{ShardId, shard_of};
 use engine::tenant::{PartitionKey, TenantId};
@@ -119,9 +119,10 @@ impl Blocks {
                         reason,
                         "this block cannot be read: reads of its tenant are refused"
                     );
-                    self.metrics.blocks_damaged.set(self.metrics.blocks_damaged.get() + 1);
                 }
-                self.add_damaged(Damaged { tenant: tenant.clone(), path, reason });
+                let max_time_ns = max_time_of(rt, &path, tenant, ulid).await;
+                let tenant = tenant.clone();
+                self.add_damaged(Damaged { tenant, ulid, path, reason, max_time_ns, is_own });
             }
         }
         rt.yield_if_needed().await;
@@ -166,6 +167,13 @@ async fn open_block<R: Runtime>(rt: &R, path: &str) -> Result<BlockReader, Strin
     let index = read_file(rt, path, INDEX_FILE).await?;
     let opened = BlockReader::open_in_turns(&meta, &index, &Pace::new()).await;
     opened.map_err(|error| error.to_string())
+}
+
+/// The greatest time of a block that does not open, by a `meta.json` that is whole and its own.
+async fn max_time_of<R: Runtime>(rt: &R, path: &str, tenant: &TenantId, ulid: u128) -> Option<i64> {
+    let meta = Meta::from_bytes(&read_file(rt, path, META_FILE).await.ok()?).ok()?;
+    let is_its_own = meta.tenant == tenant.as_str() && meta.ulid == Ulid(ulid).to_string();
+    is_its_own.then_some(meta.max_time_ns)
 }
 
 async fn read_file<R: Runtime>(rt: &R, path: &str, name: &str) -> Result<Vec<u8>, String> {

@@ -11,8 +11,10 @@
 //! - A crash at any step leaves a block, which is removed again, or a directory that no reader takes for one.
 //! - Nothing is removed before recovery is done: until then a block tells which records of a log are not to be put back. Where a
 //!   log outlives a removed block, its records come back at the next start, and go with the block they are cut into.
+//! - A block that does not open goes by the greatest time that its `meta.json` tells. Where that is damaged it goes by its name: all in it
+//!   was pushed before the cut, and what was pushed lay no further ahead than the tenant may push. Until then its tenant's reads fail.
 //!
-//! Not here: blocks that cannot be opened, whose times nobody knows (`pyrite check`); blocks in a bucket.
+//! Not here: blocks in a bucket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -22,11 +24,12 @@ use std::time::Duration;
 
 use engine::block::BlockReader;
 use engine::pace::Pace;
+use engine::tenant::TenantId;
 use ulid::Ulid;
 
 use super::free_space::{FreeSpace, LOOK_INTERVAL};
 use super::publish::remove_published;
-use super::{Blocks, block_path};
+use super::{Blocks, Damaged, block_path};
 use crate::overrides::TenantLimits;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
@@ -109,6 +112,7 @@ impl<R: Runtime> Retention<R> {
                     self.enforced_ns.set(Some(self.rt.now_ns()));
                     let outlived = self.outlived().await;
                     self.let_go(&outlived);
+                    self.remove_damaged().await;
                 }
                 self.remove_leaving().await;
             }
@@ -164,20 +168,58 @@ impl<R: Runtime> Retention<R> {
 
     async fn remove(&self, block: &BlockReader) -> bool {
         let (meta, tenant) = (block.meta(), block.tenant());
-        let Ulid(ulid) = Ulid::from_string(&meta.ulid).expect("a block is opened under its name");
-        let path = block_path(tenant, ulid);
-        if let Err(error) = remove_published(&self.rt, tenant, ulid).await {
-            self.blocks.metrics().count_removal_failed();
-            tracing::warn!(path, %error, "a block that is older than its retention period cannot be removed; tried again");
+        if !self.remove_files(tenant, block.ulid()).await {
             return false;
         }
         self.blocks.metrics().count_removed(block);
         tracing::info!(
-            path,
+            path = block_path(tenant, block.ulid()),
             profiles = meta.stats.profiles,
             "removed: older than the retention period"
         );
         true
+    }
+
+    async fn remove_files(&self, tenant: &TenantId, ulid: u128) -> bool {
+        let removed = remove_published(&self.rt, tenant, ulid).await;
+        if let Err(error) = &removed {
+            let path = block_path(tenant, ulid);
+            self.blocks.metrics().count_removal_failed();
+            tracing::warn!(path, %error, "a block that is older than its retention period cannot be removed; tried again");
+        }
+        removed.is_ok()
+    }
+
+    /// Removes what does not open and is older than the period for sure. Another shard's is only forgotten: that one removes it.
+    async fn remove_damaged(&self) {
+        let now_ms = self.rt.unix_ms();
+        let listed = self.blocks.damaged.borrow().clone();
+        for damaged in listed.iter().filter(|damaged| self.is_outlived(damaged, now_ms)) {
+            if damaged.is_own {
+                if !self.remove_files(&damaged.tenant, damaged.ulid).await {
+                    continue;
+                }
+                let Damaged { path, reason, .. } = damaged;
+                tracing::info!(
+                    path,
+                    reason,
+                    "removed: older than the retention period, and not to be read"
+                );
+            }
+            self.blocks.remove_damaged(damaged);
+        }
+    }
+
+    fn is_outlived(&self, damaged: &Damaged, now_ms: i64) -> bool {
+        let limits = self.limits.of(damaged.tenant.as_str());
+        let by_name = || {
+            let ahead_ms = limits.reject_newer_than_ms;
+            let cut_ms = i64::try_from(Ulid(damaged.ulid).timestamp_ms()).ok()?;
+            (ahead_ms > 0).then(|| (cut_ms.saturating_add(ahead_ms)).saturating_mul(NS_PER_MS))
+        };
+        let max_time_ns = damaged.max_time_ns.or_else(by_name);
+        let period_ms = limits.compactor_blocks_retention_period_ms;
+        max_time_ns.is_some_and(|time_ns| is_older(time_ns, period_ms, now_ms))
     }
 }
 

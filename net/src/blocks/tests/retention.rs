@@ -123,6 +123,50 @@ fn a_removal_that_fails_is_tried_again_and_read_no_more() {
     assert_eq!(value("pyrite_retention_blocks_leaving"), 1);
 }
 
+/// It was left where it was, and reads of its tenant failed until a person came.
+#[test]
+fn a_block_that_does_not_open_goes_by_its_meta_json_or_else_by_its_name() {
+    // A profile may lie ten minutes ahead of its push.
+    for (seed, file, kept_for) in [(8, "index", HOUR), (9, "meta.json", HOUR + 10 * MINUTE)] {
+        let world = World::new(seed);
+        let node = flushed(&world);
+        let name = names(&world, &node).remove(0);
+        drop(node);
+        world.crash(NODE);
+        let path = format!("{ROOT}/anonymous/{name}/{file}");
+        assert!(world.damage(NODE, &path, |bytes| bytes[100] ^= 1));
+        let node = self::node(&world, 2, two_hours());
+        let is_read = || {
+            let tenant = TenantId::anonymous().as_str().to_owned();
+            let reply = node.call(&world, Request::Select(SelectRequest::Stats { tenant }));
+            !matches!(reply, Reply::Select(SelectReply::Failed(_)))
+        };
+        let damaged = || node.shard.blocks().metrics().blocks_damaged.get();
+        world.run_for(kept_for + 59 * MINUTE);
+        assert_eq!((names(&world, &node), is_read(), damaged()), (vec![name], false, 1), "{file}");
+        world.run_for(7 * MINUTE);
+        assert_eq!((names(&world, &node), is_read(), damaged()), (Vec::new(), true, 0), "{file}");
+    }
+}
+
+#[test]
+fn a_block_that_does_not_open_stays_where_nobody_can_tell_that_it_is_old() {
+    for (seed, limits) in
+        [(10, Limits::default()), (11, Limits { reject_newer_than_ms: 0, ..two_hours() })]
+    {
+        let world = World::new(seed);
+        let node = flushed(&world);
+        let name = names(&world, &node).remove(0);
+        drop(node);
+        world.crash(NODE);
+        let path = format!("{ROOT}/anonymous/{name}/meta.json");
+        assert!(world.damage(NODE, &path, |bytes| bytes[100] ^= 1));
+        let node = self::node(&world, 2, limits);
+        world.run_for(10 * HOUR);
+        assert_eq!(names(&world, &node), [name]);
+    }
+}
+
 /// A disk of which less than 5 % are free from now on.
 fn low(world: &World) {
     let capacity_bytes = Some(world.disk_used_bytes(NODE) + 4096);
