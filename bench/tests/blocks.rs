@@ -82,7 +82,8 @@ fn reader_of(files: &Files) -> Arc<BlockReader> {
     Arc::new(BlockReader::open(&files[META_FILE], &files[INDEX_FILE]).unwrap())
 }
 
-/// What the queries of `docs/duckdb.md` have to find: totals, and the functions of the first service with cpu profiles.
+/// What the queries of `docs/duckdb.md` have to find: totals, and the functions of the first service with cpu profiles, by cpu and by
+/// the last of its types, whose values mostly are second ones.
 fn expected_of_sql(reader: &Arc<BlockReader>, heads: &Heads, files: &Files) -> String {
     let group_by = vec!["service_name".to_owned(), "__profile_type__".to_owned()];
     let SelectRequest::Points { selection: all, .. } = points(selection(&[])) else {
@@ -113,13 +114,15 @@ fn expected_of_sql(reader: &Arc<BlockReader>, heads: &Heads, files: &Files) -> S
         types.clone().find(|t| t.contains(":cpu:")).or_else(|| types.clone().next()).unwrap();
     let chosen = parts.iter().find(|part| label(part, "__profile_type__") == profile_type);
     let service = label(chosen.unwrap(), "service_name");
-    let of_service = selection(&[("service_name", &service), ("__profile_type__", &profile_type)]);
-    let SelectReply::Tree(tree) = ask(heads, block, tree(of_service)).0 else { unreachable!() };
-    let (own, total) = by_function(&tree);
-    serde_json::json!({
-        "service": service, "type": profile_type, "totals": totals, "self": own, "total": total,
-    })
-    .to_string()
+    let of_service = parts.iter().filter(|part| label(part, "service_name") == service);
+    let last_type = of_service.map(|part| label(part, "__profile_type__")).max().unwrap();
+    let functions = [profile_type, last_type].map(|profile_type| {
+        let of_type = selection(&[("service_name", &service), ("__profile_type__", &profile_type)]);
+        let SelectReply::Tree(tree) = ask(heads, block, tree(of_type)).0 else { unreachable!() };
+        let (own, total) = by_function(&tree);
+        serde_json::json!({"service": service, "type": profile_type, "self": own, "total": total})
+    });
+    serde_json::json!({ "totals": totals, "functions": functions }).to_string()
 }
 
 /// Values of each function: its own, and with what it calls; a function that recurs is counted once a stack.

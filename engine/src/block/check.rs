@@ -4,6 +4,7 @@
 //! Everything is read; what a query would believe is held against what else says it. Damage does not end the check: a partition
 //! that cannot be read is told, and the next is looked at.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use super::BlockError;
 use super::cache::SymbolCache;
 use super::index::{PartitionIndex, Rows, SeriesIndex};
 use super::reader::{BlockReader, ByteRange};
-use super::schema::{Table, profiles, samples};
+use super::schema::{SHARING_VERSION, Table, profiles, samples};
 use super::stream::{ReadPort, TableStream};
 use super::symbols::SymbolLoader;
 use crate::hash::HashSecret;
@@ -86,9 +87,20 @@ struct Pass {
     faults: Vec<BlockError>,
 }
 
-/// What is to follow in `samples`.
+/// What is to follow in `samples`, and what is known of rows that a second profile is to share.
 struct Next {
     sample: u64,
+    /// By the first profile: what the second must have.
+    seconds: BTreeMap<u32, Second>,
+}
+
+/// Facts of a profile that shares the rows of another.
+#[derive(PartialEq, Eq)]
+struct Second {
+    time_ns: i64,
+    total: i64,
+    samples_start: u64,
+    samples_count: u32,
 }
 
 impl Pass {
@@ -184,13 +196,17 @@ impl Pass {
             profiles::TOTAL,
             profiles::SAMPLES_START,
             profiles::SAMPLES_COUNT,
+            profiles::SAMPLES_OF,
         ];
+        let has_sharing = reader.meta().version >= SHARING_VERSION;
+        let columns = if has_sharing { &columns[..] } else { &columns[..6] };
         let rows = [of(Table::Profiles)];
-        let mut stream = TableStream::new(&reader, Table::Profiles, &columns, &rows);
-        let columns = [0, samples::STACKTRACE_ID, samples::VALUE];
+        let mut stream = TableStream::new(&reader, Table::Profiles, columns, &rows);
+        let columns = [0, samples::STACKTRACE_ID, samples::VALUE, samples::SECOND_VALUE];
+        let columns = if has_sharing { &columns[..] } else { &columns[..3] };
         let all_samples = [of(Table::Samples)];
-        let mut values = TableStream::new(&reader, Table::Samples, &columns, &all_samples);
-        let mut next = Next { sample: of(Table::Samples).start };
+        let mut values = TableStream::new(&reader, Table::Samples, columns, &all_samples);
+        let mut next = Next { sample: of(Table::Samples).start, seconds: BTreeMap::new() };
         let series = partition.series.start..partition.series.end;
         for id in series {
             let series = reader.series(id as usize);
@@ -210,6 +226,9 @@ impl Pass {
         if next.sample != of(Table::Samples).end {
             return Err(sample(next.sample, "a value of no profile"));
         }
+        if let Some((_, second)) = next.seconds.first_key_value() {
+            return Err(sample(second.samples_start, "second values of no profile"));
+        }
         Ok(())
     }
 
@@ -222,8 +241,22 @@ impl Pass {
         next: &mut Next,
     ) -> Result<(), BlockError> {
         let rows = Rows { start: row, end: row + 1 };
+        let has_sharing = self.reader.meta().version >= SHARING_VERSION;
         let start = stream.numbers(4, rows)[0].cast_unsigned();
         let count = u64::from(stream.ids(5, rows)[0]);
+        let samples_of = if has_sharing { stream.ids(6, rows)[0] } else { row as u32 };
+        let (time_ns, total) = (stream.numbers(2, rows)[0], stream.numbers(3, rows)[0]);
+        let facts =
+            |total| Second { time_ns, total, samples_start: start, samples_count: count as u32 };
+        if u64::from(samples_of) != row {
+            let second = next.seconds.remove(&samples_of);
+            self.pace.spend(4).await;
+            return match second {
+                Some(second) if second == facts(total) => Ok(()),
+                Some(_) => Err(profile(row, "not what the profile has whose samples it shares")),
+                None => Err(profile(row, "shares samples that no profile shares")),
+            };
+        }
         let of_partition = partition.tables[Table::Samples as usize];
         if start != next.sample || count > of_partition.end - start {
             return Err(profile(row, "its values do not follow those of the one before"));
@@ -243,9 +276,14 @@ impl Pass {
                 "stacks of a profile are another partition's, or out of order",
             ));
         }
-        let sum = values.numbers(2, of_row).iter().fold(0_i64, |sum, v| sum.saturating_add(*v));
-        if sum != stream.numbers(3, rows)[0] {
+        let sum = |column: usize| {
+            values.numbers(column, of_row).iter().fold(0_i64, |sum, v| sum.saturating_add(*v))
+        };
+        if sum(2) != total {
             return Err(profile(row, "its total is not the sum of its values"));
+        }
+        if has_sharing && sum(3) != 0 {
+            next.seconds.insert(samples_of, facts(sum(3)));
         }
         self.pace.spend(4 + stacks.len() / 8).await;
         Ok(())

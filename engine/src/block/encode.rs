@@ -1,6 +1,6 @@
 //! From frozen heads to the files of a block, partition by partition, in bounded steps.
 //!
-//! Held at a time: one partition's order of rows and stacks (56 B a row, 16 B a node), and of each table the row group that is being
+//! Held at a time: one partition's order of rows and stacks (64 B a row, 16 B a node), and of each table the row group that is being
 //! written. Nothing is copied of the heads but names on their way into a column.
 
 mod labels;
@@ -172,7 +172,7 @@ impl BlockWriter {
             (std::mem::take(&mut self.series), std::mem::take(&mut self.partitions));
         let index = Index { labels, series, partitions, tables };
         if cfg!(debug_assertions) {
-            let laws = index.validate(&self.pace).await;
+            let laws = index.validate(BLOCK_VERSION, &self.pace).await;
             assert_eq!(laws, Ok(()), "a writer breaks no law of its format");
         }
         let bytes = index.to_bytes(&mut self.zstd, &self.pace).await;

@@ -296,6 +296,11 @@ impl Index {
         }
     }
 
+    /// The version that the file's bytes say they are of, if they are any.
+    pub(super) fn version_of(bytes: &[u8]) -> Option<u16> {
+        bytes.get(8..10).map(|bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
+    }
+
     /// Reads the file's bytes, and checks every reference in them.
     pub(super) async fn from_bytes(bytes: &[u8], pace: &Pace) -> Result<Self, BlockError> {
         let bad = |what: &'static str| BlockError::Malformed { file: INDEX_FILE, what };
@@ -325,7 +330,7 @@ impl Index {
         }
         let index = if version == 1 { unarchived(body) } else { of_parts(body, pace).await };
         let index = index.map_err(bad)?;
-        index.validate(pace).await.map_err(bad)?;
+        index.validate(version, pace).await.map_err(bad)?;
         Ok(index)
     }
 
@@ -475,7 +480,13 @@ async fn of_parts(mut body: &[u8], pace: &Pace) -> Result<Index, &'static str> {
 impl Index {
     /// The bytes of the file, as version 1 had them.
     pub(super) fn to_bytes_of_version_1(&self) -> Vec<u8> {
-        let body = archived(self);
+        let mut index = self.clone();
+        for (table, of) in index.tables.iter_mut().zip(Table::ALL) {
+            for group in &mut table.row_groups {
+                group.chunks.truncate(of.columns_of(1).len());
+            }
+        }
+        let body = archived(&index);
         [&header(1, &body)[..], &body].concat()
     }
 }

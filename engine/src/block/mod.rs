@@ -11,7 +11,7 @@
 //! ```
 //! Invariants
 //! - Rows of all tables are grouped by partition. Profiles are sorted by service, split, profile type, labels, time; the samples
-//!   of a profile stand together, by stack.
+//!   of a profile stand together, by stack; two types of one profile may share them.
 //! - Ids of rows are their places in the table. A stack's parent has a smaller id, and what is below a stack is the range of ids behind it.
 //! - Every range that a reader reads has a checksum of ours, and is believed only when that holds.
 //! - An encoder's or reader's step is bounded; the engine does no I/O: bytes are handed out and asked for.
@@ -27,6 +27,7 @@ mod joined;
 mod meta;
 mod reader;
 mod renumber;
+mod samples;
 mod schema;
 mod stream;
 mod symbols;
@@ -46,12 +47,13 @@ pub use reader::{BlockReader, ByteRange};
 pub use schema::Table;
 
 pub(crate) use joined::{Joined, Stored};
-pub(crate) use schema::{profiles, samples};
+pub(crate) use samples::{SampleRows, SampleStream};
+pub(crate) use schema::{SHARING_VERSION, profiles};
 pub(crate) use stream::{ReadPort, TableStream};
 pub(crate) use symbols::SymbolLoader;
 
 /// Version of the format, in `meta.json` and in the index.
-pub const BLOCK_VERSION: u16 = 2;
+pub const BLOCK_VERSION: u16 = 3;
 
 /// The oldest version that is read.
 pub const BLOCK_VERSION_MIN: u16 = 1;

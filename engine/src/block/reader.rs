@@ -66,6 +66,9 @@ impl BlockReader {
                 expected,
             });
         }
+        if Index::version_of(index).is_some_and(|version| version != meta.version) {
+            return Err(bad("of another version than its index"));
+        }
         let index = Index::from_bytes(index, pace).await?;
         for table in Table::ALL {
             let facts =

@@ -8,6 +8,12 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type as SchemaType
 
 use super::write::Level;
 
+/// From this version on two profiles may share rows of `samples`.
+pub(crate) const SHARING_VERSION: u16 = 3;
+
+/// From this version on a stack has its depth where it had its parent.
+pub(super) const DEPTH_VERSION: u16 = 3;
+
 /// A table of a block, in the order in which they are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Table {
@@ -47,6 +53,16 @@ impl Table {
             Self::Stacktraces => STACKTRACES,
             Self::Locations => LOCATIONS,
             Self::Functions => FUNCTIONS,
+        }
+    }
+
+    /// Its columns in a block of a version. Columns keep their places: later versions add at the end, or replace.
+    pub(super) fn columns_of(self, version: u16) -> &'static [Column] {
+        match self {
+            Self::Profiles if version < SHARING_VERSION => &PROFILES[..profiles::SAMPLES_OF],
+            Self::Samples if version < SHARING_VERSION => &SAMPLES[..samples::SECOND_VALUE],
+            Self::Stacktraces if version < DEPTH_VERSION => STACKTRACES_WITH_PARENTS,
+            _ => self.columns(),
         }
     }
 
@@ -129,6 +145,7 @@ pub(crate) mod profiles {
     pub(crate) const TOTAL: usize = 6;
     pub(crate) const SAMPLES_START: usize = 7;
     pub(crate) const SAMPLES_COUNT: usize = 8;
+    pub(crate) const SAMPLES_OF: usize = 9;
 }
 
 const PROFILES: &[Column] = &[
@@ -141,27 +158,38 @@ const PROFILES: &[Column] = &[
     column("total", Kind::I64, Coding::Dictionary),
     column("samples_start", Kind::U64, Coding::Delta),
     column("samples_count", Kind::U32, Coding::Delta),
+    column("samples_of", Kind::U32, Coding::Delta),
 ];
 
 /// Places of columns in [`SAMPLES`].
 pub(crate) mod samples {
     pub(crate) const STACKTRACE_ID: usize = 1;
     pub(crate) const VALUE: usize = 2;
+    pub(crate) const SECOND_VALUE: usize = 3;
 }
 
 const SAMPLES: &[Column] = &[
     column("profile_id", Kind::U32, Coding::Delta),
     column("stacktrace_id", Kind::U32, Coding::Delta),
     column("value", Kind::I64, Coding::Dictionary),
+    column("second_value", Kind::I64, Coding::Dictionary),
 ];
 
 /// Places of columns in [`STACKTRACES`].
 pub(super) mod stacktraces {
+    /// Of version 1 and 2: [`super::STACKTRACES_WITH_PARENTS`].
     pub(in super::super) const PARENT_ID: usize = 1;
+    pub(in super::super) const DEPTH: usize = 1;
     pub(in super::super) const LOCATION_ID: usize = 2;
 }
 
 const STACKTRACES: &[Column] = &[
+    column("stacktrace_id", Kind::U32, Coding::Delta),
+    column("depth", Kind::U32, Coding::Delta),
+    optional("location_id", Kind::U32, Coding::Delta),
+];
+
+const STACKTRACES_WITH_PARENTS: &[Column] = &[
     column("stacktrace_id", Kind::U32, Coding::Delta),
     optional("parent_id", Kind::U32, Coding::Delta),
     optional("location_id", Kind::U32, Coding::Delta),
@@ -186,7 +214,7 @@ const LOCATIONS: &[Column] = &[
     column("location_id", Kind::U32, Coding::Delta),
     column("line_index", Kind::U32, Coding::Delta),
     optional("function_id", Kind::U32, Coding::Delta),
-    column("line", Kind::I64, Coding::Dictionary),
+    column("line", Kind::I64, Coding::Delta),
     column("address", Kind::U64, Coding::Delta),
     column("mapping_file", Kind::Text, Coding::Dictionary),
     column("mapping_build_id", Kind::Text, Coding::Dictionary),

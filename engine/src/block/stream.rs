@@ -62,8 +62,18 @@ impl TableStream {
         columns: &[usize],
         wanted: &[Rows],
     ) -> Self {
-        let stream = |column: &usize| {
-            let definition = table.columns()[*column];
+        let columns: Vec<_> = columns.iter().map(|column| (*column, wanted)).collect();
+        Self::of_columns(reader, table, &columns)
+    }
+
+    /// Begins to read some columns, each of ascending ranges of rows of its own.
+    pub(super) fn of_columns(
+        reader: &BlockReader,
+        table: Table,
+        columns: &[(usize, &[Rows])],
+    ) -> Self {
+        let stream = |(column, wanted): &(usize, &[Rows])| {
+            let definition = table.columns_of(reader.meta().version)[*column];
             ColumnStream {
                 pages: wanted_pages(reader, table, *column, wanted),
                 next: 0,
@@ -90,10 +100,21 @@ impl TableStream {
         port: &ReadPort,
         pace: &Pace,
     ) -> Result<(), BlockError> {
+        self.ensure_columns(0..self.columns.len(), rows, port, pace).await
+    }
+
+    /// The same of some of the columns.
+    pub(super) async fn ensure_columns(
+        &mut self,
+        columns: impl IntoIterator<Item = usize>,
+        rows: Rows,
+        port: &ReadPort,
+        pace: &Pace,
+    ) -> Result<(), BlockError> {
         if rows.is_empty() {
             return Ok(());
         }
-        for at in 0..self.columns.len() {
+        for at in columns {
             self.columns[at].drop_before(rows.start);
             while self.columns[at].values_end() < rows.end {
                 let column = &self.columns[at];

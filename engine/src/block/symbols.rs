@@ -8,7 +8,7 @@ use super::decode::{NULL, Texts};
 use super::index::{PartitionIndex, Rows};
 use super::joined::{Joined, Stored};
 use super::reader::BlockReader;
-use super::schema::{Table, flags, functions, locations, stacktraces};
+use super::schema::{DEPTH_VERSION, Table, flags, functions, locations, stacktraces};
 use super::stream::{ReadPort, TableStream};
 use crate::pace::Pace;
 use crate::symbols::{
@@ -30,6 +30,8 @@ pub(crate) struct SymbolLoader {
     /// String ids by the numbers of a stream's texts.
     of_functions: Strings,
     of_locations: Strings,
+    /// Whether stacks have depths; those of old versions have parents.
+    has_depths: bool,
 }
 
 impl SymbolLoader {
@@ -55,13 +57,16 @@ impl SymbolLoader {
             l::MAPPING_LIMIT,
             l::MAPPING_OFFSET,
         ];
-        let of_stacktraces = [stacktraces::PARENT_ID, stacktraces::LOCATION_ID];
+        let has_depths = reader.meta().version >= DEPTH_VERSION;
+        let shape = if has_depths { stacktraces::DEPTH } else { stacktraces::PARENT_ID };
+        let of_stacktraces = [shape, stacktraces::LOCATION_ID];
         Self {
             functions: stream(Table::Functions, &[NAME, SYSTEM_NAME, FILE, START_LINE]),
             locations: stream(Table::Locations, &of_locations),
             stacktraces: stream(Table::Stacktraces, &of_stacktraces),
             of_functions: Strings::default(),
             of_locations: Strings::default(),
+            has_depths,
         }
     }
 
@@ -223,24 +228,36 @@ impl Load<'_> {
         locations: &[LocationId],
     ) -> Result<Vec<u32>, BlockError> {
         let rows = partition.tables[Table::Stacktraces as usize];
-        let stream = &self.loader.stacktraces;
-        let (parents, of_nodes) = (stream.ids(0, rows), stream.ids(1, rows));
+        let SymbolLoader { stacktraces: stream, has_depths, .. } = &*self.loader;
+        let (shapes, of_nodes) = (stream.ids(0, rows), stream.ids(1, rows));
         let bad = |at: usize, what| {
             let (file, row) = (Table::Stacktraces.file_name(), rows.start + at as u64);
             BlockError::Row { file, row, what }
         };
-        if (parents[0], of_nodes[0]) != (NULL, NULL) {
+        if (shapes[0], of_nodes[0]) != (if *has_depths { 0 } else { NULL }, NULL) {
             return Err(bad(0, "the first stack of a partition is not the empty one"));
         }
-        let mut nodes = Vec::with_capacity(parents.len());
+        let mut nodes = Vec::with_capacity(shapes.len());
         nodes.push(NodeId::ROOT.0);
-        while nodes.len() < parents.len() {
+        // The last stack of each depth.
+        let mut path = vec![0];
+        while nodes.len() < shapes.len() {
             let from = nodes.len();
-            let until = parents.len().min(from + STRETCH as usize);
+            let until = shapes.len().min(from + STRETCH as usize);
             self.joined.grow(|symbols| {
                 let mut last = nodes[from - 1];
                 for at in from..until {
-                    let parent = u64::from(parents[at]).wrapping_sub(rows.start);
+                    let parent = if *has_depths {
+                        let depth = shapes[at] as usize;
+                        if !(1..=path.len()).contains(&depth) {
+                            return Err(bad(at, "a stack that hangs on none before it"));
+                        }
+                        path.truncate(depth);
+                        path.push(at as u64);
+                        path[depth - 1]
+                    } else {
+                        u64::from(shapes[at]).wrapping_sub(rows.start)
+                    };
                     let Some(parent) = nodes.get(parent as usize) else {
                         return Err(bad(at, "a parent that does not come before"));
                     };

@@ -2,6 +2,7 @@
 
 mod damage;
 mod joined;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use proto::rpc::select::{MatchOp, ProfilePart, SelectReply, SelectRequest, TreeP
 use super::*;
 use crate::head::{Frozen, Heads};
 use crate::pace::{Pace, STRETCH_UNITS_MAX, run};
-use crate::query::tests::{Pushed, heads_of, pushed, secret, selection};
+use crate::query::tests::{Kind, Pushed, heads_of, pushed, secret, selection};
 use crate::query::{Progress, Select};
 use crate::tenant::TenantId;
 
@@ -180,7 +181,21 @@ fn profile_told(part: &ProfilePart) -> Vec<(String, i64)> {
     paths.into_iter().zip(part.values.iter().copied()).collect()
 }
 
+/// Types of which the first two always have the same stacks, and the fourth now and then those of the third.
+const KINDS: &[Kind] = &[
+    ("cpu", |value| value),
+    ("samples", |value| value * 3 + 1),
+    ("idle", |value| value % 3),
+    ("rare", |value| value % 6),
+];
+
+/// Profiles of several types; some share their stacks.
 fn sample_pushes() -> Vec<Pushed> {
+    let of_kinds = |push| Pushed { kinds: KINDS, ..push };
+    pushes_of_one_type().into_iter().map(of_kinds).collect()
+}
+
+fn pushes_of_one_type() -> Vec<Pushed> {
     let mut pushes = Vec::new();
     for turn in 0..60 {
         let stacks = [
@@ -230,6 +245,7 @@ fn pushes_of(shape: &[Shape]) -> Vec<Pushed> {
         Pushed {
             labels: sets[usize::from(*labels) % 3],
             stacks,
+            kinds: KINDS,
             ..pushed(["s", "t", "u"][usize::from(*service) % 3], i64::from(*time), &[])
         }
     };
@@ -429,16 +445,16 @@ fn a_check_holds_the_index_against_the_tables() {
 fn a_newer_version_is_refused_with_its_number() {
     let files = sample_block();
     let text = String::from_utf8(files[META_FILE].clone()).unwrap();
-    let newer = text.replace("\"version\": 2", "\"version\": 3");
+    let newer = text.replace("\"version\": 3", "\"version\": 4");
     assert_eq!(
         Meta::from_bytes(newer.as_bytes()).unwrap_err().to_string(),
-        "meta.json: block version is 3, this program reads 1 to 2"
+        "meta.json: block version is 4, this program reads 1 to 3"
     );
     let mut index = files[INDEX_FILE].clone();
     index[8] = 9;
     assert_eq!(
         index_of(&index).unwrap_err().to_string(),
-        "index: block version is 9, this program reads 1 to 2"
+        "index: block version is 9, this program reads 1 to 3"
     );
 }
 
@@ -498,7 +514,8 @@ fn rows_of_several_row_groups_come_back() {
     }
 }
 
-/// The blocks of the first release of each version (of [`sample_pushes`]); every later version reads them.
+/// The blocks of the first release of each version (of [`sample_pushes`], in versions before two profiles could share samples of
+/// [`pushes_of_one_type`]); every later version reads them.
 #[expect(
     clippy::disallowed_methods,
     reason = "a committed fixture; the engine itself reads no file"
@@ -519,12 +536,13 @@ fn the_committed_block_of_each_version_is_read() {
         let files: Files =
             names.map(|name| (name.to_owned(), std::fs::read(dir.join(name)).unwrap())).collect();
         let reader = open(&files).unwrap();
+        let pushes = if version < SHARING_VERSION { pushes_of_one_type() } else { sample_pushes() };
         assert_eq!(reader.meta().version, version);
         assert_eq!(reader.meta().ulid, "01J953PQ3DFT7S04HMASW9NF6Y");
         assert_eq!(reader.meta().stats.profiles, 60);
         assert_eq!(faults(&files), []);
         for question in questions() {
-            let expected = told(ask(&heads_of(&sample_pushes()), None, question.clone()).0);
+            let expected = told(ask(&heads_of(&pushes), None, question.clone()).0);
             let (reply, _) = ask(&heads_of(&[]), Some((&reader, &files)), question.clone());
             assert_eq!(told(reply), expected, "{question:?}");
         }

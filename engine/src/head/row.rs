@@ -252,6 +252,13 @@ pub(crate) struct RowPlace {
 }
 
 impl RowPlace {
+    /// Whether both rows have the same stacks, as far as the coding says so: those of one profile, one behind the other.
+    pub(crate) fn has_stacks_of(&self, other: &Self) -> bool {
+        self.values_count > 0
+            && (self.chunk, self.nodes_at) == (other.chunk, other.nodes_at)
+            && self.values_count == other.values_count
+    }
+
     /// The row; `samples` is its chunk's stream.
     pub(super) fn row<'a>(&self, samples: &'a [u8]) -> Row<'a> {
         Row {

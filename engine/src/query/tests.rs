@@ -39,15 +39,20 @@ pub(crate) struct Pushed {
     pub(crate) labels: &'static [(&'static str, &'static str)],
     pub(crate) time_ms: i64,
     pub(crate) stacks: Vec<(String, i64)>,
+    /// Sample types, and what they make of a value.
+    pub(crate) kinds: &'static [Kind],
 }
+
+/// A sample type, and what it makes of a value.
+pub(crate) type Kind = (&'static str, fn(i64) -> i64);
 
 pub(crate) fn pushed(service: &'static str, time_ms: i64, stacks: &[(&str, i64)]) -> Pushed {
     let stacks = stacks.iter().map(|(stack, value)| ((*stack).to_owned(), *value)).collect();
-    Pushed { tenant: "t", service, labels: &[], time_ms, stacks }
+    Pushed { tenant: "t", service, labels: &[], time_ms, stacks, kinds: &[("cpu", |value| value)] }
 }
 
 /// The profile's columns: what decoding would give.
-fn columns(stacks: &[(String, i64)]) -> Profile {
+fn columns(stacks: &[(String, i64)], kinds: &[Kind]) -> Profile {
     let mut profile =
         Profile { stack_starts: vec![0], label_starts: vec![0], ..Profile::default() };
     let text = |profile: &mut Profile, text: &str| {
@@ -57,7 +62,10 @@ fn columns(stacks: &[(String, i64)]) -> Profile {
     };
     text(&mut profile, "");
     let (kind, unit) = (text(&mut profile, "cpu"), text(&mut profile, "nanoseconds"));
-    profile.sample_types.push(ValueType { kind, unit });
+    for (kind, _) in kinds {
+        let kind = text(&mut profile, kind);
+        profile.sample_types.push(ValueType { kind, unit });
+    }
     profile.period_type = Some(ValueType { kind, unit });
     let filename = text(&mut profile, "/bin/app");
     profile.mappings.push(Mapping { filename, ..Mapping::default() });
@@ -92,7 +100,7 @@ fn columns(stacks: &[(String, i64)]) -> Profile {
         }
         profile.stack_starts.push(profile.stack_locations.len() as u32);
         profile.label_starts.push(0);
-        profile.values.push(*value);
+        profile.values.extend(kinds.iter().map(|(_, of)| of(*value)));
         profile.sample_groups.push(if *value > 0 { 0 } else { NONE });
     }
     profile.group_starts = vec![0, 0];
@@ -105,7 +113,7 @@ pub(crate) fn heads_of(all: &[Pushed]) -> Heads {
     let mut heads = Heads::new(secret(), options);
     let mut append = Append::default();
     for (at, one) in all.iter().enumerate() {
-        let profile = columns(&one.stacks);
+        let profile = columns(&one.stacks, one.kinds);
         let mut labels = vec![
             ("__name__".to_owned(), "process_cpu".to_owned()),
             ("service_name".to_owned(), one.service.to_owned()),
@@ -118,7 +126,7 @@ pub(crate) fn heads_of(all: &[Pushed]) -> Heads {
             symbol_bytes_max: 0,
             go_fixes: false,
             labels: LabelSet::from_pairs(labels),
-            outcomes: vec![Outcome::Plain],
+            outcomes: vec![Outcome::Plain; one.kinds.len()],
         };
         let tenant = TenantId::parse(one.tenant).unwrap();
         let key = PartitionKey { tenant, service_name: one.service.into(), split: 0 };

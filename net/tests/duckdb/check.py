@@ -41,11 +41,13 @@ def main():
 
     totals = [list(row) for row in database.execute(sql["totals"]).fetchall()]
     compare("totals by service and type", totals, sorted(expected["totals"]))
-    database.execute(sql["frames"])
-    chosen = {"service": expected["service"], "type": expected["type"]}
-    for kind in ("self", "total"):
-        rows = [tuple(row) for row in database.execute(sql[kind], chosen).fetchall()]
-        compare(f"top functions by {kind}", rows, top(expected[kind]))
+    for view in ("values", "callers", "frames"):
+        database.execute(sql[view])
+    for functions in expected["functions"]:
+        chosen = {"service": functions["service"], "type": functions["type"]}
+        for kind in ("self", "total"):
+            rows = [tuple(row) for row in database.execute(sql[kind], chosen).fetchall()]
+            compare(f"top functions of {chosen['type']} by {kind}", rows, top(functions[kind]))
     sys.exit(1 if failed else 0)
 
 

@@ -1,11 +1,13 @@
 //! One head's rows of every table.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::super::index::{Interval, OriginIndex, PartitionIndex, Rows, SeriesIndex};
 use super::super::renumber::DepthFirst;
 use super::super::schema::{Table, flags, functions, locations, profiles, stacktraces};
-use super::super::write::BATCH_ROWS;
+use super::super::write::{BATCH_ROWS, Sample};
 use super::{BlockWriter, rows_since};
 use crate::head::{Head, RowPlace};
 use crate::labels::LabelSet;
@@ -23,6 +25,9 @@ const NONE: u32 = u32::MAX;
 /// Rows that are looked at in one go.
 const STRETCH: usize = 1024;
 
+/// What is kept of a row that waits for the one which shares its samples, about.
+const WRITTEN_BYTES: usize = 32;
+
 /// Samples of a profile that are sorted in one go.
 const SORT_MAX: usize = 8192;
 
@@ -33,9 +38,11 @@ struct Ordered {
     places: Vec<RowPlace>,
     /// Rows of `places`, by series and time.
     order: Vec<u32>,
+    /// By row of `places`: the other row of its profile that has the same stacks.
+    partners: Vec<u32>,
 }
 
-/// Symbols that the stacks of a head use: locations in the order of their first use, functions by file and name.
+/// Symbols that the stacks of a head use: locations by function and line, functions by file and name.
 #[derive(Default)]
 struct Used {
     /// By old id: the new one within the partition.
@@ -60,7 +67,7 @@ impl BlockWriter {
         let scratch = rows.bytes_held() + tree.bytes_held() + used.bytes_held();
         self.note_bytes_held(scratch);
 
-        let samples = rows.places.iter().map(|place| u64::from(place.values_count)).sum();
+        let samples = rows.samples_count();
         self.begin(Table::Profiles, rows.places.len() as u64).await;
         self.begin(Table::Samples, samples).await;
         self.begin(Table::Stacktraces, tree.old_of_new.len() as u64).await;
@@ -107,7 +114,9 @@ impl BlockWriter {
     ) {
         let stacks_start = self.table(Table::Stacktraces).rows() as u32;
         let service_name = Bytes::copy_from_slice(key.service_name.as_bytes());
-        let mut samples: Vec<(u32, i64)> = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
+        // Of rows whose samples are written and wait for a second profile: the first one's id and row of samples.
+        let mut written: BTreeMap<u32, (u32, u64)> = BTreeMap::new();
         let mut order = rows.order.iter().peekable();
         let mut type_before = None;
         for series in &rows.series {
@@ -125,16 +134,30 @@ impl BlockWriter {
             {
                 let place = &rows.places[*at as usize];
                 let profile_id = self.table(Table::Profiles).rows() as u32;
-                let samples_start = self.table(Table::Samples).rows();
+                let partner = rows.partners[*at as usize];
                 samples.clear();
-                head.row_at(place).for_each_sample(|node, value| {
-                    samples.push((stacks_start + tree.new_of_old[node.0 as usize], value));
-                });
+                let shared = written.remove(&partner);
+                let own = (profile_id, self.table(Table::Samples).rows());
+                let (samples_of, samples_start) = shared.unwrap_or(own);
+                if shared.is_none() {
+                    head.row_at(place).for_each_sample(|node, value| {
+                        let stack = stacks_start + tree.new_of_old[node.0 as usize];
+                        samples.push(Sample { stack, value, second_value: 0 });
+                    });
+                    if let Some(second) = rows.places.get(partner as usize) {
+                        written.insert(*at, (profile_id, samples_start));
+                        let mut firsts = samples.iter_mut();
+                        head.row_at(second).for_each_sample(|_, value| {
+                            let first = firsts.next().expect("it has as many stacks");
+                            first.second_value = value;
+                        });
+                    }
+                }
                 self.pace.spend(8 + samples.len() / 4).await;
                 if samples.len() <= SORT_MAX {
-                    samples.sort_unstable_by_key(|(stack, _)| *stack);
+                    samples.sort_unstable_by_key(|sample| sample.stack);
                 } else {
-                    pace::sort(&mut samples, &self.pace, |a, b| a.0.cmp(&b.0)).await;
+                    pace::sort(&mut samples, &self.pace, |a, b| a.stack.cmp(&b.stack)).await;
                 }
                 for part in samples.chunks(BATCH_ROWS) {
                     self.table(Table::Samples).batch().samples(profile_id, part);
@@ -150,6 +173,7 @@ impl BlockWriter {
                 row.i64(profiles::TOTAL, place.total);
                 row.u64(profiles::SAMPLES_START, samples_start);
                 row.u32(profiles::SAMPLES_COUNT, place.values_count);
+                row.u32(profiles::SAMPLES_OF, samples_of);
                 self.flush_full(Table::Profiles).await;
                 self.pace.spend(samples.len().min(SORT_MAX) / 2).await;
             }
@@ -162,23 +186,30 @@ impl BlockWriter {
                 time_ns_min: times_ns.0,
                 time_ns_max: times_ns.1,
             });
-            self.note_bytes_held(scratch);
+            self.note_bytes_held(scratch + written.len() * WRITTEN_BYTES);
         }
         assert!(order.next().is_none(), "every row belongs to a series with rows");
+        assert!(written.is_empty(), "what is shared is shared by two");
     }
 
     async fn stacktraces(&mut self, symbols: &Symbols, tree: &DepthFirst, used: &Used) {
         let (parents, locations) = symbols.tree_columns();
         let start = self.table(Table::Stacktraces).rows() as u32;
         let locations_start = self.locations as u32;
+        // The last stack of each depth.
+        let mut path = Vec::new();
         for (new, old) in (0..).zip(&tree.old_of_new) {
             let (parent, location) = (parents[*old as usize], locations[*old as usize]);
-            let parent = tree.new_of_old.get(parent as usize).map(|parent| start + parent);
+            while path.last().is_some_and(|last| *last != parent) {
+                path.pop();
+            }
+            let depth = path.len() as u32;
+            path.push(*old);
             let location =
                 used.new_locations.get(location as usize).map(|new| locations_start + new);
             let row = self.table(Table::Stacktraces).batch();
             row.u32(0, start + new);
-            row.u32(stacktraces::PARENT_ID, parent);
+            row.u32(stacktraces::DEPTH, depth);
             row.u32(stacktraces::LOCATION_ID, location);
             self.flush_full(Table::Stacktraces).await;
             if (new as usize).is_multiple_of(STRETCH) {
@@ -268,13 +299,45 @@ impl Ordered {
             (ranks[place.series.0 as usize], place.time_ns, at)
         };
         pace::sort(&mut order, pace, |a, b| rank(a).cmp(&rank(b))).await;
-        Self { series, places, order }
+        let partners = partners(head, &places, pace).await;
+        Self { series, places, order, partners }
+    }
+
+    /// Rows of samples to be written.
+    fn samples_count(&self) -> u64 {
+        let rows = self.places.iter().zip(0..).zip(&self.partners);
+        let owned = rows.filter(|((_, at), partner)| **partner == NONE || at < *partner);
+        owned.map(|((place, _), _)| u64::from(place.values_count)).sum()
     }
 
     fn bytes_held(&self) -> usize {
         self.places.capacity() * size_of::<RowPlace>()
-            + (self.order.capacity() + self.series.capacity()) * size_of::<u32>()
+            + (self.order.capacity() + self.series.capacity() + self.partners.capacity())
+                * size_of::<u32>()
     }
+}
+
+/// Pairs of rows of one profile that have the same stacks and different types, each by the other's number. Not of one type: who reads it
+/// would find its values in both columns, and its rows in another order than its series.
+async fn partners(head: &Head, places: &[RowPlace], pace: &Pace) -> Vec<u32> {
+    let type_of = |at: usize| {
+        let series = &head.series()[places[at].series.0 as usize];
+        series.labels.get(PROFILE_TYPE)
+    };
+    let mut partners = pace::filled(NONE, places.len(), pace).await;
+    for at in 1..places.len() {
+        let before = at - 1;
+        let is_pair = partners[before] == NONE
+            && places[at].has_stacks_of(&places[before])
+            && type_of(at) != type_of(before);
+        if is_pair {
+            (partners[before], partners[at]) = (at as u32, before as u32);
+        }
+        if at.is_multiple_of(STRETCH) {
+            pace.spend(STRETCH / 2).await;
+        }
+    }
+    partners
 }
 
 impl Used {
@@ -309,6 +372,7 @@ impl Used {
             }
         }
         used.sort_functions(symbols, pace).await;
+        used.sort_locations(symbols, pace).await;
         used
     }
 
@@ -322,6 +386,21 @@ impl Used {
         pace::sort(&mut self.functions, pace, |a, b| key(a).cmp(&key(b))).await;
         for (new, old) in (0..).zip(&self.functions) {
             self.new_functions[*old as usize] = new;
+            pace.spend(1).await;
+        }
+    }
+
+    /// Puts locations in the order of their functions and lines, and addresses where they have none: differences are small.
+    async fn sort_locations(&mut self, symbols: &Symbols, pace: &Pace) {
+        let key = |id: u32| {
+            let line = symbols.lines(LocationId(id)).next();
+            let line = line.map(|line| (self.new_functions[line.function.0 as usize], line.line));
+            let mapping = symbols.mapping_of(LocationId(id)).map(|mapping| mapping.0);
+            (line, mapping, symbols.address_of(LocationId(id)), id)
+        };
+        pace::sort(&mut self.locations, pace, |a, b| key(a).cmp(&key(b))).await;
+        for (new, old) in (0..).zip(&self.locations) {
+            self.new_locations[*old as usize] = new;
             pace.spend(1).await;
         }
     }

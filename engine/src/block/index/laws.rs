@@ -12,10 +12,14 @@ const STRETCH: usize = 8192;
 
 impl Index {
     /// Whether all references are to what is there, and orders are as they should be; else what is wrong.
-    pub(in super::super) async fn validate(&self, pace: &Pace) -> Result<(), &'static str> {
+    pub(in super::super) async fn validate(
+        &self,
+        version: u16,
+        pace: &Pace,
+    ) -> Result<(), &'static str> {
         hold(self.tables.len() == Table::ALL.len(), "not as many tables as a block has")?;
         for (table, kind) in self.tables.iter().zip(Table::ALL) {
-            table.validate(kind, pace).await?;
+            table.validate(kind.columns_of(version).len(), kind, pace).await?;
         }
         self.validate_labels(pace).await?;
         self.validate_series(pace).await?;
@@ -110,7 +114,12 @@ impl Index {
 }
 
 impl TableIndex {
-    async fn validate(&self, table: Table, pace: &Pace) -> Result<(), &'static str> {
+    async fn validate(
+        &self,
+        columns: usize,
+        table: Table,
+        pace: &Pace,
+    ) -> Result<(), &'static str> {
         // Ids are 32 bits wide, but those of samples, which nothing refers to.
         hold(
             table == Table::Samples || u32::try_from(self.rows).is_ok(),
@@ -120,7 +129,7 @@ impl TableIndex {
         for group in &self.row_groups {
             hold(group.rows > 0, "an empty row group")?;
             rows += u64::from(group.rows);
-            hold(group.chunks.len() == table.columns().len(), "a row group of other columns")?;
+            hold(group.chunks.len() == columns, "a row group of other columns")?;
             for chunk in &group.chunks {
                 for page in chunk.dictionary.iter().chain(&chunk.pages) {
                     hold(page.offset >= end, "pages overlap")?;

@@ -85,7 +85,7 @@ fn a_law_broken_anywhere_is_seen() {
     let broken = |change: fn(&mut Index)| {
         let mut index = large();
         change(&mut index);
-        run(index.validate(&Pace::new()))
+        run(index.validate(BLOCK_VERSION, &Pace::new()))
     };
     assert_eq!(broken(|_| {}), Ok(()));
     let out_of_order = Err("label values are out of order");
@@ -93,7 +93,7 @@ fn a_law_broken_anywhere_is_seen() {
     for at in [0, 8190, 8191, 8192, 8193, SERIES as usize - 2] {
         let mut index = large();
         index.labels[0].values.swap(at, at + 1);
-        assert_eq!(run(index.validate(&Pace::new())), out_of_order, "at {at}");
+        assert_eq!(run(index.validate(BLOCK_VERSION, &Pace::new())), out_of_order, "at {at}");
     }
     let seq = |index: &mut Index| index.partitions[0].origins[0].intervals[8192].first -= 1;
     assert_eq!(broken(seq), Err("intervals are out of order"));

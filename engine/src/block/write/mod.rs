@@ -17,4 +17,4 @@ mod table;
 
 pub(super) use column::Tools;
 pub(super) use compress::{Compressor, Level};
-pub(super) use table::{BATCH_ROWS, BYTES_PER_UNIT, TableWriter};
+pub(super) use table::{BATCH_ROWS, BYTES_PER_UNIT, Sample, TableWriter};

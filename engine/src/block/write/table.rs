@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 use super::super::FileFacts;
 use super::super::PAGE_ROWS_MAX;
 use super::super::index::{RowGroupIndex, TableIndex};
-use super::super::schema::Table;
+use super::super::schema::{Table, samples};
 use super::column::{ColumnBatch, ColumnWriter, Tools, Values};
 use crate::pace::Pace;
 
@@ -35,6 +35,15 @@ const HASH_BYTES: usize = 256 << 10;
 
 /// Writing to memory and closing what was written in order cannot fail.
 const IN_MEMORY: &str = "Parquet in memory is written as its schema says";
+
+/// A row of the table of samples but for its profile.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Sample {
+    pub(in super::super) stack: u32,
+    pub(in super::super) value: i64,
+    /// The value that the profile which shares the row has; 0 where none does.
+    pub(in super::super) second_value: i64,
+}
 
 /// Rows on their way into a table.
 #[derive(Debug)]
@@ -76,12 +85,14 @@ impl Batch {
         values.extend(value);
     }
 
-    /// Rows of the table of samples, whose stacks and values stand in pairs.
-    pub(in super::super) fn samples(&mut self, profile_id: u32, samples: &[(u32, i64)]) {
+    /// Rows of the table of samples.
+    pub(in super::super) fn samples(&mut self, profile_id: u32, rows: &[Sample]) {
         let profiles = self.numbers(0);
-        profiles.resize(profiles.len() + samples.len(), profile_id.into());
-        self.numbers(1).extend(samples.iter().map(|(stack, _)| u64::from(*stack)));
-        self.numbers(2).extend(samples.iter().map(|(_, value)| value.cast_unsigned()));
+        profiles.resize(profiles.len() + rows.len(), profile_id.into());
+        self.numbers(samples::STACKTRACE_ID).extend(rows.iter().map(|s| u64::from(s.stack)));
+        self.numbers(samples::VALUE).extend(rows.iter().map(|s| s.value.cast_unsigned()));
+        let second = rows.iter().map(|s| s.second_value.cast_unsigned());
+        self.numbers(samples::SECOND_VALUE).extend(second);
     }
 
     fn rows(&self) -> usize {

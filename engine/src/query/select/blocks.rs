@@ -22,13 +22,14 @@ use bytes::Bytes;
 
 use super::{Filter, Needs, Presence, SeriesFacts, SeriesLabels, Sink, Texts};
 use crate::block::{
-    BlockError, BlockReader, ByteRange, Joined, PartitionIndex, ReadPort, Rows, Stored,
-    SymbolCache, SymbolLoader, Table, TableStream, ValueIndex, profiles, samples,
+    BlockError, BlockReader, ByteRange, Joined, PartitionIndex, ReadPort, Rows, SHARING_VERSION,
+    SampleRows, SampleStream, Stored, SymbolCache, SymbolLoader, Table, TableStream, ValueIndex,
+    profiles,
 };
 use crate::hash::HashSecret;
 use crate::head::{Row, SeriesId};
 use crate::machine::{Event, Machine};
-use crate::pace::Pace;
+use crate::pace::{self, Pace};
 use crate::profile::Step;
 use crate::symbols::Symbols;
 
@@ -128,11 +129,12 @@ struct Pass {
 }
 
 /// A row of `profiles` that is in range.
+#[derive(Clone, Copy)]
 struct Found {
     series: SeriesId,
     time_ns: i64,
     total: i64,
-    samples: Rows,
+    samples: SampleRows,
 }
 
 /// A partition with rows in range.
@@ -312,10 +314,7 @@ impl Pass {
         }
         let missing = partitions.iter().filter(|of| of.stored.is_none()).map(|of| of.partition);
         let mut loader = SymbolLoader::new(&reader, &missing.collect::<Vec<_>>());
-        let wanted: Vec<Rows> = found.iter().map(|row| row.samples).collect();
-        let columns = [samples::STACKTRACE_ID, samples::VALUE];
-        let mut stream = TableStream::new(&reader, Table::Samples, &columns, &wanted);
-        drop(wanted);
+        let mut stream = SampleStream::new(&reader, found.iter().map(|row| row.samples));
         let found_bytes = found.capacity() * size_of::<Found>();
         let mut lost_bytes = 0;
         for at in 0..partitions.len() {
@@ -385,13 +384,19 @@ impl Pass {
     ) -> Result<(Vec<Found>, Vec<FoundIn<'a>>), BlockError> {
         let wanted = presences.iter().enumerate().filter(|(_, presence)| presence.is_some());
         let rows: Vec<Rows> = wanted.map(|(at, _)| reader.series(at).profiles).collect();
-        let columns =
-            [profiles::TIME, profiles::TOTAL, profiles::SAMPLES_START, profiles::SAMPLES_COUNT];
-        let mut stream = TableStream::new(reader, Table::Profiles, &columns, &rows);
+        let columns = [
+            profiles::TIME,
+            profiles::TOTAL,
+            profiles::SAMPLES_START,
+            profiles::SAMPLES_COUNT,
+            profiles::SAMPLES_OF,
+        ];
+        let has_sharing = reader.meta().version >= SHARING_VERSION;
+        let columns = if has_sharing { &columns[..] } else { &columns[..4] };
+        let mut stream = TableStream::new(reader, Table::Profiles, columns, &rows);
         let (mut found, mut partitions) = (Vec::new(), Vec::new());
         for partition in &reader.index().partitions {
             let first = found.len();
-            let mut last_sample = partition.tables[Table::Samples as usize].start;
             for at in partition.series.start..partition.series.end {
                 if presences[at as usize].is_none() {
                     continue;
@@ -402,7 +407,7 @@ impl Pass {
                 while start < rows.end {
                     let part = Rows { start, end: rows.end.min(start + PROFILES_MAX) };
                     stream.ensure(part, &self.port, &self.pace).await?;
-                    self.find_in(partition, &stream, series, part, &mut last_sample, &mut found)?;
+                    self.find_in(partition, &stream, has_sharing, series, part, &mut found)?;
                     let held = stream.bytes_held() + found.capacity() * size_of::<Found>();
                     self.note_bytes_held(held);
                     self.pace.spend(8 + part.len() as usize / 4).await;
@@ -410,6 +415,7 @@ impl Pass {
                 }
             }
             if first < found.len() {
+                in_order(&mut found, first, &self.pace).await?;
                 let rows = first..found.len();
                 partitions.push(FoundIn { partition, stored: None, rows });
             }
@@ -422,24 +428,24 @@ impl Pass {
         &self,
         partition: &PartitionIndex,
         stream: &TableStream,
+        has_sharing: bool,
         series: SeriesId,
         rows: Rows,
-        last_sample: &mut u64,
         found: &mut Vec<Found>,
     ) -> Result<(), BlockError> {
         let (times, totals) = (stream.numbers(0, rows), stream.numbers(1, rows));
         let (starts, counts) = (stream.numbers(2, rows), stream.ids(3, rows));
         let of_partition = partition.tables[Table::Samples as usize];
         for at in self.within(times, rows)? {
-            let start = starts[at].cast_unsigned();
+            let (row, start) = (rows.start + at as u64, starts[at].cast_unsigned());
             let end = start.checked_add(counts[at].into());
-            let end = end.filter(|end| *last_sample <= start && *end <= of_partition.end);
+            let end = end.filter(|end| of_partition.start <= start && *end <= of_partition.end);
             let Some(end) = end else {
-                let (file, row) = (Table::Profiles.file_name(), rows.start + at as u64);
-                return Err(BlockError::Row { file, row, what: "samples of another profile" });
+                let file = Table::Profiles.file_name();
+                return Err(BlockError::Row { file, row, what: "samples of another partition" });
             };
-            *last_sample = end;
-            let samples = Rows { start, end };
+            let is_second = has_sharing && u64::from(stream.ids(4, rows)[at]) != row;
+            let samples = SampleRows { start, end, is_second };
             found.push(Found { series, time_ns: times[at], total: totals[at], samples });
         }
         Ok(())
@@ -451,14 +457,14 @@ impl Pass {
         partition: &PartitionIndex,
         stored: &Stored,
         found: &[Found],
-        stream: &mut TableStream,
+        stream: &mut SampleStream,
         bytes_held: usize,
     ) -> Result<(), BlockError> {
         let stacks_of = partition.tables[Table::Stacktraces as usize];
         let stack_ids = stacks_of.start as u32..stacks_of.end as u32;
         for row in found {
             stream.ensure(row.samples, &self.port, &self.pace).await?;
-            let (stacks, values) = (stream.ids(0, row.samples), stream.numbers(1, row.samples));
+            let (stacks, values) = stream.get(row.samples);
             if let Some(at) = stacks.iter().position(|stack| !stack_ids.contains(stack)) {
                 let (file, row) = (Table::Samples.file_name(), row.samples.start + at as u64);
                 return Err(BlockError::Row { file, row, what: "a stack of another partition" });
@@ -484,4 +490,20 @@ impl Pass {
     fn note_bytes_held(&self, more: usize) {
         self.port.note_bytes_held(self.sink.bytes_held() + more);
     }
+}
+
+/// Puts the rows of a partition, from `first` on, in the order of their samples: profiles of two series may share them.
+async fn in_order(found: &mut Vec<Found>, first: usize, pace: &Pace) -> Result<(), BlockError> {
+    let follows = |a: &Found, b: &Found| a.samples.is_followed_by(b.samples);
+    if !found[first..].is_sorted_by(follows) {
+        let mut of_partition = found.split_off(first);
+        pace::sort(&mut of_partition, pace, |a, b| a.samples.cmp(&b.samples)).await;
+        found.append(&mut of_partition);
+        if !found[first..].is_sorted_by(follows) {
+            let (file, row) = (Table::Samples.file_name(), found[first].samples.start);
+            return Err(BlockError::Row { file, row, what: "samples of two profiles overlap" });
+        }
+    }
+    pace.spend((found.len() - first) / 8).await;
+    Ok(())
 }
