@@ -7,7 +7,7 @@ use engine::wal::{GroupBuffer, GroupPlace, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 use super::pending::Outcome;
 use super::room::Place;
-use super::{OpenGroup, Shared, State, prepare, remove};
+use super::{OpenGroup, Shared, State, release, remove};
 use crate::runtime::{AlignedBytes, File, Runtime};
 
 /// A file of the log that is written to, or ready to be.
@@ -156,7 +156,7 @@ impl<R: Runtime> Writer<R> {
             prepared.file.close().await?;
             shared.rt.remove_file(&prepared.path).await?;
         }
-        prepare::remove_spares(shared).await?;
+        release::remove_spares(shared).await?;
         let Some(current) = self.current else { return shared.remove_directory().await };
         if shared.pins.borrow().oldest_segment().is_none() {
             current.file.close().await?;

@@ -33,6 +33,7 @@ mod pending;
 mod pins;
 mod prepare;
 pub mod recovery;
+mod release;
 mod remove;
 mod room;
 
@@ -45,15 +46,14 @@ use std::task::Poll;
 
 use engine::head::FrozenId;
 use engine::tenant::TenantId;
-use engine::wal::{BLOCK_BYTES, SEGMENT_HEADER_BYTES};
-use engine::wal::{GROUP_HEADER_BYTES, GroupBuffer, RECORD_LENGTH_BYTES, RecordRef};
+use engine::wal::{BLOCK_BYTES, GroupBuffer, RECORD_LENGTH_BYTES, RecordRef};
 use proto::rpc::{Code, Failure, MetricSample};
 
 use self::commit::Segment;
 use self::metrics::Size;
 use self::pending::Outcome;
 use self::pins::Pins;
-use self::room::{Place, Room, Waiting};
+use self::room::{NoRoom, Place, Waiting};
 use crate::runtime::{Class, DISK_ALIGN, Runtime};
 use crate::signal::Signal;
 
@@ -69,18 +69,6 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 
 /// Segments that a log must be allowed: the current one, the next, and two that wait for a cut.
 const SEGMENTS_MIN: u64 = 4;
-
-/// A log's last segments are left for what comes while heads are cut: half of them, and as many as this at least. Beside a shard
-/// that ingests all it can a cut takes ten times its own time.
-const SEGMENTS_LEFT_MIN: u64 = 2;
-
-/// How long appends wait for a cut when the log is as long as it may be. Nothing is ingested meanwhile, so that the cut has the
-/// core: it mostly needs a second or two.
-const CUT_WAIT_NS: u64 = 3_000_000_000;
-
-/// A group is closed at this size even if the disk is busy: four of them keep any disk at its throughput, and a torn one
-/// costs little (limits.md, "Disk": 64 writers of 50 kB reach 2–3 GB/s in groups of about 3 MB).
-const GROUP_BYTES_MAX: usize = 4 << 20;
 
 /// Memory of a written group that is kept for the next one, at most: memory that comes fresh from the kernel for each group costs a
 /// push more than the group's checksum.
@@ -214,15 +202,6 @@ enum State {
     Closing,
     /// A write or sync failed, in these words.
     Sealed(String),
-}
-
-/// Why there is no next segment.
-#[derive(Debug)]
-enum NoRoom {
-    /// The disk has no room, in these words.
-    Disk(String),
-    /// The log is as long as it may be.
-    Cap { since_ns: u64 },
 }
 
 /// A group while records join it.
@@ -405,126 +384,6 @@ impl<R: Runtime> Log<R> {
 }
 
 impl<R: Runtime> Shared<R> {
-    fn check_open(&self) -> Result<(), Failure> {
-        match &*self.state.borrow() {
-            State::Open => Ok(()),
-            State::Closing => {
-                Err(unavailable("shutting_down", "the node is shutting down".to_owned()))
-            }
-            State::Sealed(reason) => Err(unavailable("wal_sealed", self.sealed_text(reason))),
-        }
-    }
-
-    fn check_size(&self, payload_len: usize) -> Result<(), Failure> {
-        let bytes_max = self.payload_bytes_max();
-        if payload_len > bytes_max {
-            return Err(Failure::new(
-                Code::InvalidArgument,
-                "wal_record_too_large",
-                format!(
-                    "a profile's record of {payload_len} bytes is larger than a WAL segment holds ({bytes_max} bytes, \
-                     -wal.segment-bytes)"
-                ),
-            ));
-        }
-        let pending = self.metrics.pending_bytes.get();
-        let pending_max = self.settings.pending_bytes_max;
-        // A record larger than the limit goes alone.
-        if pending > 0 && pending + payload_len > pending_max {
-            return Err(Failure::new(
-                Code::ResourceExhausted,
-                "wal_pending_full",
-                format!(
-                    "the log of shard {} has {pending} bytes waiting to be synced (at most {pending_max}); retry later",
-                    self.shard
-                ),
-            ));
-        }
-        Ok(())
-    }
-
-    /// Bytes of records one group can have at most.
-    fn payload_bytes_max(&self) -> usize {
-        self.settings.segment_bytes as usize - SEGMENT_HEADER_BYTES - GROUP_HEADER_BYTES
-    }
-
-    /// `None`: the segment it would go to is being made ready.
-    fn find_room(&self, payload_len: usize) -> Result<Option<Room>, Failure> {
-        self.check_open()?;
-        self.check_size(payload_len)?;
-        let segment_bytes = self.settings.segment_bytes;
-        if let Some(group) = self.groups.borrow().back() {
-            let payload_bytes = group.buffer.payload_bytes() + payload_len;
-            let end = group.place.behind(payload_bytes);
-            if payload_bytes <= GROUP_BYTES_MAX && end.offset <= segment_bytes {
-                return Ok(Some(Room::InLastGroup));
-            }
-        }
-        let next = self.next_place.get();
-        if next.behind(payload_len).offset <= segment_bytes {
-            return Ok(Some(Room::NewGroup(next)));
-        }
-        let next = next.in_next_segment();
-        if next.segment <= self.ready_segment.get() {
-            return Ok(Some(Room::NewGroup(next)));
-        }
-        match &*self.no_room.borrow() {
-            // Woken when there is room, and every second.
-            Some(NoRoom::Cap { since_ns }) if self.rt.now_ns() - since_ns < CUT_WAIT_NS => {}
-            Some(no_room) => return Err(self.refuse(no_room)),
-            None => {}
-        }
-        self.want_segment(next.segment);
-        Ok(None)
-    }
-
-    fn add(&self, room: Room, record: &RecordRef<'_>, body_len: usize) -> Rc<Outcome> {
-        let mut groups = self.groups.borrow_mut();
-        if let Room::NewGroup(place) = room {
-            let mut memory = self.spare.take();
-            memory.clear();
-            let expected = self.metrics.group_bytes.get() as usize;
-            memory.reserve(expected.max(RECORD_LENGTH_BYTES + body_len + BLOCK_BYTES));
-            let buffer = GroupBuffer::in_memory_of(memory);
-            let begun_ns = self.rt.now_ns();
-            groups.push_back(OpenGroup { place, begun_ns, buffer, outcome: Rc::default() });
-        }
-        let group = groups.back_mut().expect("there is one to join, or it was just begun");
-        group.buffer.push(record, body_len);
-        self.next_place.set(group.place.behind(group.buffer.payload_bytes()));
-        Rc::clone(&group.outcome)
-    }
-
-    /// Segments that are not released, the one made ready included.
-    fn kept_segments(&self) -> u64 {
-        self.ready_segment.get() + 1 - self.oldest_segment.get()
-    }
-
-    /// Files that the log may have.
-    fn segments_max(&self) -> u64 {
-        self.settings.bytes_max / self.settings.segment_bytes
-    }
-
-    /// Whether the oldest segment is older than the current one, and nobody needs it.
-    fn has_released(&self) -> bool {
-        let oldest = self.oldest_segment.get();
-        let needed = self.pins.borrow().oldest_segment();
-        // The current segment has its header from when it was begun: the log never begins with a file that has none.
-        oldest < self.metrics.segments.get() && needed.is_none_or(|needed| oldest < needed)
-    }
-
-    fn is_near_cap(&self) -> bool {
-        let begun = self.metrics.segments.get() + 1 - self.oldest_segment.get();
-        let segments_max = self.segments_max();
-        begun + SEGMENTS_LEFT_MIN.max(segments_max / 2) >= segments_max
-    }
-
-    fn tell_cutter(&self) {
-        if let Some(cutter) = self.cutter.borrow().as_ref().filter(|_| self.is_near_cap()) {
-            cutter.notify();
-        }
-    }
-
     /// Removes the directory of the log, where it has one.
     async fn remove_directory(&self) -> io::Result<()> {
         if self.has_directory.get() {
@@ -537,13 +396,6 @@ impl<R: Runtime> Shared<R> {
     fn keep(&self, memory: Vec<u8>) {
         if memory.capacity() <= SPARE_BYTES_MAX {
             self.spare.set(memory);
-        }
-    }
-
-    fn want_segment(&self, number: u64) {
-        if self.wanted_segment.get() < number {
-            self.wanted_segment.set(number);
-            self.prepare.notify();
         }
     }
 
@@ -594,27 +446,6 @@ impl<R: Runtime> Shared<R> {
             "the log of shard {} is sealed after a failure ({reason}); the node must be restarted",
             self.shard
         )
-    }
-
-    fn refuse(&self, no_room: &NoRoom) -> Failure {
-        let shard = self.shard;
-        match no_room {
-            NoRoom::Disk(reason) => {
-                self.metrics.starved.set(true);
-                let text = format!("the log of shard {shard} has no room: {reason}; retry later");
-                unavailable("wal_no_space", text)
-            }
-            NoRoom::Cap { .. } => {
-                self.metrics.full.set(true);
-                let text = format!(
-                    "the log of shard {shard} has {} segments, as many as it may have (-wal.max-bytes={}), and what is in the \
-                     oldest is not in a block yet; retry later",
-                    self.kept_segments(),
-                    self.settings.bytes_max
-                );
-                unavailable("wal_full", text)
-            }
-        }
     }
 }
 

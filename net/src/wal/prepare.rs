@@ -1,16 +1,9 @@
-//! Makes the next segment ready before the current one is full, and releases those that nobody needs.
+//! Makes the next segment ready before the current one is full.
 //!
-//! ```text
-//! 3.wal ─ all its records are in blocks ─► 3.old ─ its header overwritten ─► 9.wal
-//!         renamed, directory synced                synced, renamed, directory synced
-//! ```
 //! A new file is allocated, zeroed in pieces and synced: that is what makes a durable write wait for the group's bytes
 //! alone, for the extents are written and the length is final. It happens in another file than the one being synced, piece by
-//! piece, so a commit finds at most one piece before it in the device's queue. A released file is that already; its groups are
-//! of another segment and not believed. So a busy log zeroes what it grows by, and writes each byte once from then on.
-//!
-//! Segments are released in the order of their numbers, each when the one before it is durably gone: whatever a crash leaves
-//! is a log without a gap. A header is overwritten only when its file bears the name of a segment no more, also after a crash.
+//! piece, so a commit finds at most one piece before it in the device's queue. A released file ([`super::release`]) is that already;
+//! its groups are of another segment and not believed. So a busy log zeroes what it grows by, and writes each byte once from then on.
 
 use std::io;
 use std::pin::pin;
@@ -21,14 +14,15 @@ use engine::wal::SEGMENT_HEADER_BYTES;
 use futures_util::future::select;
 
 use super::commit::Segment;
-use super::{NoRoom, Shared, directory};
+use super::room::NoRoom;
+use super::{Shared, directory, release};
 use crate::runtime::{AlignedBytes, File, Open, Runtime};
 
 /// Bytes zeroed by one write: about 0.2 ms of a disk, which a commit may have to wait.
 const ZERO_BYTES: usize = 256 << 10;
 
 /// How often a full disk is asked again. Long enough to cost nothing, short enough that nobody waits for it by hand.
-const SPACE_RETRY: Duration = Duration::from_secs(1);
+pub(super) const SPACE_RETRY: Duration = Duration::from_secs(1);
 
 /// Why a segment could not be made ready.
 enum NotReady {
@@ -55,7 +49,7 @@ pub(super) async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
         let releases = shared.has_released();
         shared.preparing.set(true);
         if releases {
-            release_oldest(&shared).await;
+            release::release_oldest(&shared).await;
         } else {
             make_ready(&shared, number).await;
         }
@@ -158,25 +152,6 @@ async fn recycle<R: Runtime>(shared: &Shared<R>, spare: u64, path: &str) -> io::
     }
 }
 
-/// Takes the oldest segment out of the log. It is tried again where a full disk does not let it.
-async fn release_oldest<R: Runtime>(shared: &Shared<R>) {
-    let number = shared.oldest_segment.get();
-    let path = segment_path(shared, number);
-    let released = async {
-        let spare_path = format!("{}/{}", shared.path, directory::spare_name(number));
-        shared.rt.rename(&path, &spare_path).await?;
-        shared.rt.sync_dir(&shared.path).await
-    };
-    match released.await {
-        Ok(()) => {
-            shared.oldest_segment.set(number + 1);
-            shared.spares.borrow_mut().push_back(number);
-        }
-        Err(error) if is_full(&error) => shared.rt.sleep(SPACE_RETRY).await,
-        Err(error) => shared.seal(format!("releasing {path} failed: {error}"), 0),
-    }
-}
-
 /// Nothing was promised for the file yet, so it goes: what little it took may be what others need.
 async fn give_up_for_now<R: Runtime>(shared: &Shared<R>, number: u64, error: &io::Error) {
     let path = segment_path(shared, number);
@@ -202,17 +177,7 @@ fn wait_for_cuts<R: Runtime>(shared: &Shared<R>) {
     }
 }
 
-/// Removes what is kept for reuse; the log is being closed.
-pub(super) async fn remove_spares<R: Runtime>(shared: &Shared<R>) -> io::Result<()> {
-    let spares = shared.spares.take();
-    for number in spares {
-        let path = format!("{}/{}", shared.path, directory::spare_name(number));
-        shared.rt.remove_file(&path).await?;
-    }
-    Ok(())
-}
-
-fn segment_path<R: Runtime>(shared: &Shared<R>, number: u64) -> String {
+pub(super) fn segment_path<R: Runtime>(shared: &Shared<R>, number: u64) -> String {
     format!("{}/{}", shared.path, directory::segment_name(number))
 }
 
