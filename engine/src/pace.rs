@@ -108,16 +108,42 @@ async fn list(mut values: impl ExactSizeIterator<Item = u32>, pace: &Pace) -> Ve
 pub async fn sort<T: Copy>(
     rows: &mut Vec<T>,
     pace: &Pace,
+    less: impl FnMut(T, T) -> std::cmp::Ordering,
+) {
+    merge_sort(rows, pace, SortCost { run: 256, run_units: 1024, row_units: 1 }, less).await;
+}
+
+/// The same where a comparison reads texts that the rows stand for, at other places of the memory each.
+pub async fn sort_texts<T: Copy>(
+    rows: &mut Vec<T>,
+    pace: &Pace,
+    less: impl FnMut(T, T) -> std::cmp::Ordering,
+) {
+    merge_sort(rows, pace, SortCost { run: 64, run_units: 2048, row_units: 5 }, less).await;
+}
+
+/// What sorting takes; a row of a run has about as many comparisons as its length has bits.
+struct SortCost {
+    /// Rows sorted in one go.
+    run: usize,
+    /// Units of that.
+    run_units: usize,
+    /// Units of merging a row.
+    row_units: usize,
+}
+
+async fn merge_sort<T: Copy>(
+    rows: &mut Vec<T>,
+    pace: &Pace,
+    cost: SortCost,
     mut less: impl FnMut(T, T) -> std::cmp::Ordering,
 ) {
-    /// Rows sorted in one go; each costs about eight comparisons.
-    const RUN: usize = 256;
-    for run in rows.chunks_mut(RUN) {
+    for run in rows.chunks_mut(cost.run) {
         run.sort_by(|a, b| less(*a, *b));
-        pace.spend(RUN * 4).await;
+        pace.spend(cost.run_units).await;
     }
     let mut merged = Vec::with_capacity(rows.len());
-    let mut width = RUN;
+    let mut width = cost.run;
     while width < rows.len() {
         for pair in rows.chunks(width * 2) {
             let (mut a, mut b) = pair.split_at(width.min(pair.len()));
@@ -129,7 +155,7 @@ pub async fn sort<T: Copy>(
                     merged.push(*first);
                     a = rest_a;
                 }
-                pace.spend(1).await;
+                pace.spend(cost.row_units).await;
             }
             merged.extend_from_slice(a);
             merged.extend_from_slice(b);
@@ -198,8 +224,11 @@ mod tests {
                 .collect();
             let mut expected = rows.clone();
             expected.sort_unstable();
+            let mut texts = rows.clone();
             run(sort(&mut rows, &Pace::new(), |a, b| a.cmp(&b)));
             assert_eq!(rows, expected);
+            run(sort_texts(&mut texts, &Pace::new(), |a, b| a.cmp(&b)));
+            assert_eq!(texts, expected);
         });
     }
 }

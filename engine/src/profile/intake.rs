@@ -20,8 +20,9 @@ use crate::hash::HashSecret;
 use crate::labels::{LabelSet, name};
 use crate::limits::Limits;
 
-/// What one call may spend, in nanoseconds as the stages estimate them: half the longest poll.
-const STEP_BUDGET: i64 = 1_000_000;
+/// What one call may spend, in nanoseconds as the stages estimate them: a quarter of the longest poll. A poll is steps of a millisecond
+/// and one more, and estimates are of a machine that does nothing else.
+const STEP_BUDGET: i64 = 500_000;
 
 /// Memory kept between profiles. What a larger profile took is given back before the next one.
 const RETAINED_BYTES_MAX: usize = 16 << 20;

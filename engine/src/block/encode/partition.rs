@@ -286,7 +286,7 @@ impl Ordered {
             let labels = &all[at as usize].labels;
             (labels.get(PROFILE_TYPE).unwrap_or_default(), labels)
         };
-        pace::sort(&mut series, pace, |a, b| sort_key(a).cmp(&sort_key(b))).await;
+        pace::sort_texts(&mut series, pace, |a, b| sort_key(a).cmp(&sort_key(b))).await;
         let mut ranks = pace::filled(NONE, all.len(), pace).await;
         for (rank, series) in (0..).zip(&series) {
             ranks[*series as usize] = rank;
@@ -383,7 +383,7 @@ impl Used {
             let (file, name) = (symbols.string(function.filename), symbols.string(function.name));
             (file, name, function.start_line, id)
         };
-        pace::sort(&mut self.functions, pace, |a, b| key(a).cmp(&key(b))).await;
+        pace::sort_texts(&mut self.functions, pace, |a, b| key(a).cmp(&key(b))).await;
         for (new, old) in (0..).zip(&self.functions) {
             self.new_functions[*old as usize] = new;
             pace.spend(1).await;

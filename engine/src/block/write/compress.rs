@@ -33,6 +33,14 @@ impl Level {
         }
     }
 
+    /// Units of a pace that it takes to begin a frame: the tables of a level are made, and cleared.
+    fn frame_units(self) -> usize {
+        match self {
+            Self::Fast => 512,
+            Self::Small => 4096,
+        }
+    }
+
     /// Bytes that take as long as a unit of a pace.
     fn bytes_per_unit(self) -> usize {
         match self {
@@ -75,10 +83,11 @@ impl Compressor {
         context.set_parameter(CParameter::CompressionLevel(level.number())).expect(IN_MEMORY);
         context.set_pledged_src_size(Some(bytes.len() as u64)).expect(IN_MEMORY);
         let mut pieces = bytes.chunks(level.piece_bytes()).peekable();
+        let mut frame_units = level.frame_units();
         loop {
             let piece = pieces.next().unwrap_or_default();
             let is_last = pieces.peek().is_none();
-            let units = piece.len() / level.bytes_per_unit();
+            let units = std::mem::take(&mut frame_units) + piece.len() / level.bytes_per_unit();
             pace.make_room(units).await;
             let end = if is_last {
                 ZSTD_EndDirective::ZSTD_e_end

@@ -16,6 +16,9 @@ const SLOTS_MIN: usize = 256;
 
 /// What a dictionary may hold.
 pub(super) trait Entry: Clone + Ord {
+    /// Whether a comparison reads memory elsewhere.
+    const IS_TEXT: bool;
+
     /// Seeded, so that nobody who sends values knows which meet in a slot.
     fn hash(&self, seed: u64) -> u64;
 
@@ -24,6 +27,8 @@ pub(super) trait Entry: Clone + Ord {
 }
 
 impl Entry for u64 {
+    const IS_TEXT: bool = false;
+
     fn hash(&self, seed: u64) -> u64 {
         let product = u128::from(self ^ seed) * 0x9e37_79b9_7f4a_7c15;
         product as u64 ^ (product >> 64) as u64
@@ -35,6 +40,8 @@ impl Entry for u64 {
 }
 
 impl Entry for Bytes {
+    const IS_TEXT: bool = true;
+
     fn hash(&self, seed: u64) -> u64 {
         xxh3_64_with_seed(self, seed)
     }
@@ -124,7 +131,12 @@ impl<T: Entry> Dictionary<T> {
     pub(super) async fn sorted(&self, pace: &Pace) -> Vec<u32> {
         let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
         let entry = |number: u32| &self.entries[number as usize];
-        pace::sort(&mut order, pace, |a, b| entry(a).cmp(entry(b))).await;
+        let compare = |a, b| entry(a).cmp(entry(b));
+        if T::IS_TEXT {
+            pace::sort_texts(&mut order, pace, compare).await;
+        } else {
+            pace::sort(&mut order, pace, compare).await;
+        }
         order
     }
 

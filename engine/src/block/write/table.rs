@@ -234,6 +234,9 @@ impl TableWriter {
         }
         let schema = self.table.schema();
         let mut at = self.file.bytes_written() as u64;
+        // Room for all of it at once: what grows by doubling is copied each time.
+        let bytes: usize = self.columns.iter().map(ColumnWriter::bytes_used).sum();
+        self.file.inner_mut().reserve(bytes);
         let mut group = self.file.next_row_group().expect(IN_MEMORY);
         let mut chunks = Vec::with_capacity(self.columns.len());
         for (place, column) in self.columns.iter_mut().enumerate() {
