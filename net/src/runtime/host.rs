@@ -21,9 +21,13 @@ use super::{Class, DISK_ALIGN, Runtime};
 /// idle shard six `io_uring_enter` and up to 70 µs: at 10 ms, beats were four of five parks of a server that took 60 pushes a second.
 pub const HEARTBEAT: Duration = Duration::from_millis(20);
 
-/// A task that called `yield_if_needed` within this time of its poll's begin goes on unless the executor wants the core back.
-/// Half of what a poll may take: a step between two calls may take the other half.
-pub(super) const POLL_AGE_MAX: Duration = Duration::from_millis(1);
+/// A task of a class that called `yield_if_needed` within this time of its poll's begin goes on unless the executor wants the core back.
+///
+/// Half of what a poll may take, as a step between two calls may take the other half. A quarter in the background: nobody waits for it,
+/// and its steps meet what nobody estimates, memory that the kernel has yet to find and clear.
+pub(super) fn poll_age_max(class: Class) -> Duration {
+    Duration::from_micros(if class == Class::Background { 500 } else { 1000 })
+}
 
 /// Shares of the classes, in the order of [`Class::ALL`]. They are relative and cooperative: they decide which class runs next,
 /// nothing stops one that does not yield.

@@ -11,11 +11,11 @@ use std::time::Duration;
 use futures_util::future::{Either, join_all, select};
 use proto::rpc::{MetricSample, Reply, Request};
 
-use super::histogram::{add_histogram, histogram_names};
+use super::histogram::{HistogramNames, add_histogram, histogram_names};
 use crate::budget::Budget;
 use crate::mesh::Mesh;
 use crate::runtime::host::HostRuntime;
-use crate::runtime::polls::POLL_BUCKETS_NS;
+use crate::runtime::polls::{POLL_BUCKETS_NS, Times};
 use crate::runtime::watchdog::Pulse;
 use crate::runtime::{Class, Clock, Spawn};
 
@@ -138,6 +138,8 @@ pub static METRICS: &[Metric] = &[
         "Log lines dropped because stderr did not take them fast enough."),
     metric!(Gauge "pyrite_longest_cut_seconds" { "shard" }
         "The longest cut since the shard's start."),
+    metric!(Gauge "pyrite_longest_poll_cpu_seconds" { "shard", "class" }
+        "The most CPU time that a poll of a task of the class took since the shard's start. Not of class rpc."),
     metric!(Gauge "pyrite_longest_poll_seconds" { "shard", "class" }
         "The longest time a task of the class held the shard since its start."),
     metric!(Gauge "pyrite_memory_leased_bytes" { "shard" }
@@ -164,6 +166,8 @@ pub static METRICS: &[Metric] = &[
         "Tenants of whose series limit the shard holds places."),
     metric!(Counter "pyrite_places_recalls_total" { "shard" }
         "Unused places that the shard, as the home of tenants near their series limit, called back."),
+    metric!(Histogram "pyrite_poll_cpu_seconds" { "shard", "class" }
+        "CPU time of polls of tasks of the class: without the time in which the kernel ran others on the core. Not of class rpc."),
     metric!(Histogram "pyrite_poll_seconds" { "shard", "class" }
         "How long polls of tasks of the class held the shard."),
     metric!(Gauge "pyrite_queries" { "shard" }
@@ -328,16 +332,28 @@ pub fn runtime_samples<R: HostRuntime>(
     for class in Class::ALL {
         let labels = || vec![("shard", shard.to_string()), ("class", class.as_str().to_owned())];
         let times = runtime.poll_times(class);
-        let total_ns = times.total().as_nanos() as u64;
         let names = histogram_names!("pyrite_poll_seconds");
-        add_histogram(names, &labels(), &POLL_BUCKETS_NS, times.buckets(), total_ns, &mut samples);
-        samples.push(MetricSample {
-            name: "pyrite_longest_poll_seconds",
-            labels: labels(),
-            value: times.longest().as_secs_f64(),
-        });
+        add_poll_times(names, "pyrite_longest_poll_seconds", &labels(), times.held(), &mut samples);
+        if let Some(worked) = times.worked() {
+            let names = histogram_names!("pyrite_poll_cpu_seconds");
+            let longest = "pyrite_longest_poll_cpu_seconds";
+            add_poll_times(names, longest, &labels(), worked, &mut samples);
+        }
     }
     samples
+}
+
+fn add_poll_times(
+    names: HistogramNames,
+    longest: &'static str,
+    labels: &[(&'static str, String)],
+    times: &Times,
+    samples: &mut Vec<MetricSample>,
+) {
+    let total_ns = times.total().as_nanos() as u64;
+    add_histogram(names, labels, &POLL_BUCKETS_NS, times.buckets(), total_ns, samples);
+    let (labels, value) = (labels.to_vec(), times.longest().as_secs_f64());
+    samples.push(MetricSample { name: longest, labels, value });
 }
 
 /// The text of `/metrics`: `own` and what all shards answer. Yields while it writes: a thousand tenants are a few
@@ -433,6 +449,10 @@ const PREFACE: &str = "\
 
 `shard` is the number of a shard, `class` one of rpc, ingest, query, background. At most 1000 tenants of a shard have metrics of their
 own, the others are counted under the tenant `__other__`.
+
+A poll of a task may take 2 ms. `pyrite_poll_seconds` has what polls take by the clock, and so what others wait for;
+`pyrite_poll_cpu_seconds` what they work, which is less where the kernel has other things to run on the core. With `-log.level=debug` a
+poll that works longer names its task.
 
 | Metric | Type | Labels | Meaning |
 |---|---|---|---|

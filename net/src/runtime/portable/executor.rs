@@ -7,6 +7,7 @@
 //!
 //! Not here: what tasks wait for.
 
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use futures_util::task::AtomicWaker;
 
 use crate::runtime::Class;
-use crate::runtime::host::{CLASS_SHARES, POLL_AGE_MAX};
+use crate::runtime::host::CLASS_SHARES;
 use crate::runtime::polls::{self, PollTimes};
 
 /// A turn ends after this long, so that sockets and timers are looked at: with the last poll's 2 ms, the longest a ready socket
@@ -104,6 +105,8 @@ impl Wake for Place {
 }
 
 struct Task {
+    /// Type of the future, for the log.
+    name: &'static str,
     future: Pin<Box<dyn Future<Output = ()>>>,
     place: Arc<Place>,
     waker: Waker,
@@ -177,14 +180,14 @@ impl Executor {
             queues,
             home: Arc::new(Home { id, elsewhere, turns: AtomicWaker::new() }),
             tasks: RefCell::default(),
-            poll_times: Default::default(),
+            poll_times: PollTimes::of_all(),
             from_elsewhere,
             closed: Cell::new(false),
         })
     }
 
     /// Enqueues a task.
-    pub(super) fn spawn(&self, class: Class, future: impl Future<Output = ()> + 'static) {
+    pub(super) fn spawn<F: Future<Output = ()> + 'static>(&self, class: Class, future: F) {
         if self.closed.get() {
             return;
         }
@@ -201,7 +204,8 @@ impl Executor {
             home: Arc::clone(&self.home),
         });
         let waker = Waker::from(Arc::clone(&place));
-        tasks.slots[slot] = Some(Task { future, place: Arc::clone(&place), waker });
+        tasks.slots[slot] =
+            Some(Task { name: type_name::<F>(), future, place: Arc::clone(&place), waker });
         drop(tasks);
         place.wake();
     }
@@ -225,12 +229,11 @@ impl Executor {
 
     /// Whether the running task should let others go on: it has run for long, or a class before its own is due.
     pub(super) fn wants_the_core(&self) -> bool {
-        let age = polls::poll_age();
-        if age >= POLL_AGE_MAX {
+        if polls::is_poll_aged() {
             return true;
         }
         self.take_in();
-        self.queues.prefers_another(age)
+        self.queues.prefers_another(polls::poll_age())
     }
 
     /// Poll times of a class.
@@ -267,7 +270,8 @@ impl Executor {
         self.queues.running.set(Some(place.class));
         let times = &self.poll_times[place.class];
         let mut context = Context::from_waker(&task.waker);
-        let (polled, took) = polls::timed(times, || task.future.as_mut().poll(&mut context));
+        let (polled, took) =
+            polls::timed(times, task.name, || task.future.as_mut().poll(&mut context));
         self.queues.charge(place.class, took);
         if polled.is_ready() {
             // Dropped while it counts as running: what it wakes needs no turn of its own.

@@ -34,9 +34,7 @@ pub use net::UringListener;
 pub use stream::UringStream;
 pub use trial::{is_trial, try_out};
 
-use super::host::{
-    self, CLASS_SHARES, HEARTBEAT, HostRuntime, POLL_AGE_MAX, Random, ShardHandle, ShardThread,
-};
+use super::host::{self, CLASS_SHARES, HEARTBEAT, HostRuntime, Random, ShardHandle, ShardThread};
 use super::polls::{self, PollTimes};
 use super::watchdog::Pulse;
 use super::{Class, Clock, Rand, Spawn};
@@ -90,7 +88,7 @@ impl Uring {
         let runtime = Self(Rc::new(Handle {
             data_path: data_path.to_owned(),
             queues,
-            poll_times: Rc::default(),
+            poll_times: Rc::new(PollTimes::of_all()),
             random: Random::new()?,
             read_scratch: ReadScratch::default(),
         }));
@@ -162,7 +160,7 @@ impl Spawn for Uring {
     }
 
     async fn yield_if_needed(&self) {
-        if executor().need_preempt() || polls::poll_age() >= POLL_AGE_MAX {
+        if executor().need_preempt() || polls::is_poll_aged() {
             executor().yield_task_queue_now().await;
         }
     }
