@@ -32,8 +32,8 @@ use crate::overrides::TenantLimits;
 use crate::pressure::Pressure;
 use crate::readiness::Readiness;
 use crate::runtime::{Class, Runtime};
-use crate::wal::Log;
 use crate::wal::recovery::{self, FinishedLog, Progress, RecoveryError, Share};
+use crate::wal::{AtStep, Log, RemovalStep};
 
 /// Reads that one shard works on at a time; more are refused with 429. What each holds
 /// (dense sums as long as the largest head's tree, mostly) is in the memory budget.
@@ -104,6 +104,7 @@ pub struct Shard<R: Runtime> {
     free_space: FreeSpace,
     secret: HashSecret,
     log: Log<R>,
+    removal: AtStep,
     selects: Cell<usize>,
     more_metrics: RefCell<Vec<MetricSource>>,
 }
@@ -191,6 +192,7 @@ impl<R: Runtime> Shard<R> {
             rates,
             places,
             spreads,
+            removal: AtStep::default(),
             selects: Cell::new(0),
             more_metrics: RefCell::default(),
             rt,
@@ -250,11 +252,16 @@ impl<R: Runtime> Shard<R> {
             return; // the process is stopping
         }
         for log in logs {
-            match log.clone().remove(&self.rt).await {
+            match log.clone().remove(&self.rt, &self.removal).await {
                 Ok(()) => tracing::info!(%log, "removed: blocks have all of it"),
                 Err(error) => tracing::warn!(%log, %error, "not removed; blocks have all of it"),
             }
         }
+    }
+
+    /// What is being done to remove a log of an earlier run; `None` between two.
+    pub fn removal_step(&self) -> Option<RemovalStep> {
+        self.removal.get()
     }
 
     fn tell_progress(&self, progress: Rc<Progress>, ended: Rc<Cell<bool>>) {

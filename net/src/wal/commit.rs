@@ -7,7 +7,7 @@ use engine::wal::{GroupBuffer, GroupPlace, SEGMENT_HEADER_BYTES, SegmentHeader};
 
 use super::pending::Outcome;
 use super::room::Place;
-use super::{OpenGroup, Shared, State, release, remove};
+use super::{AtStep, OpenGroup, Shared, State, release, remove};
 use crate::runtime::{AlignedBytes, File, Runtime};
 
 /// A file of the log that is written to, or ready to be.
@@ -163,7 +163,8 @@ impl<R: Runtime> Writer<R> {
             // Whatever a crash leaves, no file stands behind one that is gone.
             shared.rt.sync_dir(&shared.path).await?;
             let numbers = shared.oldest_segment.get()..=current.number;
-            remove::remove_segments(&shared.rt, &shared.path, numbers).await?;
+            let step = AtStep::default(); // nobody asks
+            remove::remove_segments(&shared.rt, &shared.path, numbers, &step).await?;
             return shared.remove_directory().await;
         }
         current.file.truncate(current.position).await?;

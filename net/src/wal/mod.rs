@@ -60,6 +60,7 @@ use crate::signal::Signal;
 pub use self::directory::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
 pub use self::metrics::Metrics;
 pub use self::pending::Pending;
+pub use self::remove::{AtStep, RemovalStep};
 
 /// Smallest segment: a few groups of small records. Also what tests use to meet every boundary.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
@@ -387,7 +388,8 @@ impl<R: Runtime> Shared<R> {
     /// Removes the directory of the log, where it has one.
     async fn remove_directory(&self) -> io::Result<()> {
         if self.has_directory.get() {
-            return remove::remove_directory(&self.rt, self.run, self.shard).await;
+            let step = AtStep::default(); // nobody asks
+            return remove::remove_directory(&self.rt, self.run, self.shard, &step).await;
         }
         remove::remove_empty_run(&self.rt, self.run).await
     }

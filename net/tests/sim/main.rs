@@ -22,6 +22,7 @@ mod oracle;
 mod profile;
 mod publishing;
 mod read;
+mod removal;
 mod scenario;
 
 use std::ops::Range;
@@ -94,6 +95,7 @@ fn all(seeds: u64) -> Result<(), String> {
     println!("{} of them run twice: same traces", seeds.div_ceil(TWICE_EVERY));
     println!("a hot service: {}", hot::run()?);
     println!("a crash at each step of publishing: {}", publishing::run()?);
+    println!("a crash at each step of removing logs: {}", removal::run()?);
     let fresh = fresh_seed();
     println!("fresh seed {fresh:#x}");
     let report = sound(fresh)?;

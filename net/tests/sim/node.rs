@@ -25,7 +25,7 @@ use net::runtime::sim::{NodeId, Sim, World};
 use net::runtime::{Class, Clock, Disk, File, Open, Rand, Spawn};
 use net::shard::{Shard, ShardSettings};
 use net::wal::recovery::Share;
-use net::wal::{Ack, Log, SEGMENT_BYTES_MIN, Settings};
+use net::wal::{Ack, Log, RemovalStep, SEGMENT_BYTES_MIN, Settings};
 use proto::rpc::append::ReplayRequest;
 use proto::rpc::{Reply, Request};
 use ulid::Ulid;
@@ -295,6 +295,24 @@ impl Node {
         world.complete(&rt, listed).expect("a list ends")
     }
 
+    /// Logs of runs before its own.
+    pub(crate) fn earlier_logs(&self, world: &World) -> Vec<String> {
+        let (rt, own) = (self.shards[0].0.clone(), Ulid(self.run).to_string());
+        let listed = {
+            let rt = rt.clone();
+            async move {
+                let mut logs = Vec::new();
+                for run in rt.list(net::wal::ROOT).await.expect("a list") {
+                    let of_run = rt.list(&format!("{}/{run}", net::wal::ROOT)).await;
+                    let of_run = of_run.expect("a list").into_iter();
+                    logs.extend(of_run.filter(|_| run != own).map(|log| format!("{run}/{log}")));
+                }
+                logs
+            }
+        };
+        world.complete(&rt, listed).expect("a list ends")
+    }
+
     /// What all shards count of their blocks under a name in `/metrics`.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         let samples = |(_, shard): &(Sim, Rc<Shard<Sim>>)| shard.blocks().metrics().samples(0);
@@ -305,6 +323,11 @@ impl Node {
     /// Whether some shard's cutter is at a step of publishing.
     pub(crate) fn is_publishing(&self, step: PublishStep) -> bool {
         self.shards.iter().any(|(_, shard)| shard.cutter().publish_step() == Some(step))
+    }
+
+    /// Whether some shard is at a step of removing a log of an earlier run.
+    pub(crate) fn is_removing(&self, step: RemovalStep) -> bool {
+        self.shards.iter().any(|(_, shard)| shard.removal_step() == Some(step))
     }
 }
 

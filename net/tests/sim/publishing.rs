@@ -26,10 +26,18 @@ const CRASHES: u64 = 3;
 
 /// What the lives of all nodes came to.
 #[derive(Default)]
-struct Tally {
-    steps: u64,
-    lost: u64,
-    duplicated: u64,
+pub(crate) struct Tally {
+    pub(crate) steps: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+}
+
+impl Tally {
+    pub(crate) fn told(self) -> Result<String, String> {
+        let Self { steps, lost, duplicated } = self;
+        let told = format!("steps={steps} lost={lost} duplicated={duplicated}");
+        if lost + duplicated == 0 { Ok(told) } else { Err(told) }
+    }
 }
 
 /// Says at how many steps a node crashed, and what became of what it had acknowledged.
@@ -38,9 +46,7 @@ pub(crate) fn run() -> Result<String, String> {
     for (seed, step) in (0..SEEDS).flat_map(|seed| PublishStep::ALL.map(|step| (seed, step))) {
         life(seed, step, &mut tally).map_err(|text| format!("seed {seed}, {step:?}: {text}"))?;
     }
-    let Tally { steps, lost, duplicated } = tally;
-    let told = format!("steps={steps} lost={lost} duplicated={duplicated}");
-    if lost + duplicated == 0 { Ok(told) } else { Err(told) }
+    tally.told()
 }
 
 fn life(seed: u64, step: PublishStep, tally: &mut Tally) -> Result<(), String> {
@@ -80,7 +86,16 @@ fn life(seed: u64, step: PublishStep, tally: &mut Tally) -> Result<(), String> {
     Ok(())
 }
 
-fn start(world: &World, shards: u16) -> Result<Node, String> {
+/// A node whose recovery is over, and the logs of earlier runs gone.
+pub(crate) fn start(world: &World, shards: u16) -> Result<Node, String> {
+    let node = begin(world, shards);
+    world.run_for(Duration::from_secs(1));
+    node.recovered().ok_or("recovery never ends")??;
+    Ok(node)
+}
+
+/// A node that has just been started.
+pub(crate) fn begin(world: &World, shards: u16) -> Node {
     let start = Start {
         shards,
         ack: Ack::Fsync,
@@ -93,13 +108,11 @@ fn start(world: &World, shards: u16) -> Result<Node, String> {
         log_bytes_max: LOG_BYTES,
         bug: None,
     };
-    let node = Node::start(world, start);
-    world.run_for(Duration::from_secs(1));
-    node.recovered().ok_or("recovery never ends")??;
-    Ok(node)
+    Node::start(world, start)
 }
 
-fn look(
+/// Holds what the node answers against what was acknowledged.
+pub(crate) fn look(
     node: &Node,
     world: &World,
     oracle: &RefCell<Oracle>,
@@ -112,7 +125,12 @@ fn look(
     if lost + duplicated == 0 { oracle.borrow_mut().check(1, &read).map(drop) } else { Ok(()) }
 }
 
-fn push_everywhere(node: &Node, world: &World, oracle: &RefCell<Oracle>) -> Result<(), String> {
+/// A push to each service of each tenant.
+pub(crate) fn push_everywhere(
+    node: &Node,
+    world: &World,
+    oracle: &RefCell<Oracle>,
+) -> Result<(), String> {
     let (rt, shard) = &node.shards[0];
     for (tenant, service) in places() {
         let number = oracle.borrow().pushed.len();

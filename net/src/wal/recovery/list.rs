@@ -8,7 +8,7 @@ use super::error::io_error;
 use super::{FinishedLog, RecoveryError, Share};
 use crate::runtime::{File, Open, Runtime};
 use crate::wal::directory::{ROOT, is_spare, run_of, segment_name, segment_of, shard_of};
-use crate::wal::remove::remove_directory;
+use crate::wal::remove::{AtStep, remove_directory};
 
 /// One log of an earlier run, as listed.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ pub(super) async fn trim<R: Runtime>(rt: &R, log: &OldLog, end: &LogEnd) -> io::
     }
     rt.sync_dir(&log.path).await?;
     if empty {
-        remove_directory(rt, log.run, log.shard).await?;
+        remove_directory(rt, log.run, log.shard, &AtStep::default()).await?;
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ use engine::wal::LogEnd;
 use self::list::OldLog;
 use crate::runtime::Runtime;
 use crate::wal::directory::log_path;
-use crate::wal::remove::{remove_directory, remove_segments};
+use crate::wal::remove::{AtStep, remove_directory, remove_segments};
 
 pub use self::batches::{BATCH_BYTES, BATCH_RECORDS_MAX, Owners};
 pub use self::error::RecoveryError;
@@ -127,11 +127,16 @@ impl fmt::Display for FinishedLog {
 }
 
 impl FinishedLog {
-    /// Removes it.
-    pub async fn remove<R: Runtime>(self, rt: &R) -> io::Result<()> {
+    /// Removes it; `step` tells how far that is.
+    pub async fn remove<R: Runtime>(self, rt: &R, step: &AtStep) -> io::Result<()> {
         let Self { run, shard, segments } = self;
-        remove_segments(rt, &log_path(run, shard), segments).await?;
-        remove_directory(rt, run, shard).await
+        let removed = async {
+            remove_segments(rt, &log_path(run, shard), segments, step).await?;
+            remove_directory(rt, run, shard, step).await
+        };
+        let removed = removed.await;
+        step.set(None);
+        removed
     }
 }
 
