@@ -7,6 +7,8 @@
 
 #[path = "process/limits.rs"]
 mod limits;
+#[path = "process/polls.rs"]
+mod polls;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
