@@ -128,7 +128,10 @@ struct Pass {
     pace: Pace,
 }
 
-/// A row of `profiles` that is in range.
+/// Samples of rows that are shown as one.
+const RUN_SAMPLES_MAX: u64 = 8192;
+
+/// A row of `profiles` that is in range; or several whose samples follow one another, with series and time of the first.
 #[derive(Clone, Copy)]
 struct Found {
     series: SeriesId,
@@ -153,7 +156,7 @@ impl Pass {
         }
         match self.sink.needs() {
             Needs::Totals => self.totals(&presences).await,
-            Needs::Samples => self.samples(&presences).await,
+            Needs::Samples | Needs::Sums => self.samples(&presences).await,
         }
     }
 
@@ -416,6 +419,9 @@ impl Pass {
             }
             if first < found.len() {
                 in_order(&mut found, first, &self.pace).await?;
+                if self.sink.needs() == Needs::Sums {
+                    in_runs(&mut found, first, &self.pace).await;
+                }
                 let rows = first..found.len();
                 partitions.push(FoundIn { partition, stored: None, rows });
             }
@@ -506,4 +512,28 @@ async fn in_order(found: &mut Vec<Found>, first: usize, pace: &Pace) -> Result<(
     }
     pace.spend((found.len() - first) / 8).await;
     Ok(())
+}
+
+/// Makes rows of a partition, from `first` on, whose samples follow one another into one.
+async fn in_runs(found: &mut Vec<Found>, first: usize, pace: &Pace) {
+    let mut kept = first;
+    for at in first..found.len() {
+        let next = found[at];
+        match found[first..kept].last_mut() {
+            Some(last)
+                if last.samples.end == next.samples.start
+                    && last.samples.is_second == next.samples.is_second
+                    && next.samples.end - last.samples.start <= RUN_SAMPLES_MAX =>
+            {
+                last.samples.end = next.samples.end;
+                last.total = last.total.saturating_add(next.total);
+            }
+            _ => {
+                found[kept] = next;
+                kept += 1;
+            }
+        }
+        pace.spend(usize::from(at % 8 == 0)).await;
+    }
+    found.truncate(kept);
 }

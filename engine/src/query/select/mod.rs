@@ -189,6 +189,8 @@ enum Needs {
     Totals,
     /// Its samples too, and the symbols of their stacks.
     Samples,
+    /// Samples and symbols, whichever row has them: rows that follow one another may come as one.
+    Sums,
 }
 
 /// Which texts of labels are asked for.

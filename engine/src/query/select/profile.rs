@@ -55,7 +55,7 @@ impl Sink for Profiles {
     }
 
     fn needs(&self) -> Needs {
-        Needs::Samples
+        Needs::Sums
     }
 
     fn put_aside(&mut self, table: u64) -> bool {

@@ -140,7 +140,7 @@ impl Sink for FunctionTree {
     }
 
     fn needs(&self) -> Needs {
-        Needs::Samples
+        Needs::Sums
     }
 
     fn put_aside(&mut self, table: u64) -> bool {
