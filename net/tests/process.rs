@@ -36,6 +36,26 @@ fn pyrite(data: &Path, flags: &[&str]) -> Command {
     command
 }
 
+/// One request on a connection of its own: status, head and body of the answer.
+fn send(
+    address: SocketAddr,
+    method_and_path: &str,
+    headers: &str,
+    body: &[u8],
+) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let len = body.len();
+    write!(stream, "{method_and_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {len}\r\n\r\n")
+        .unwrap();
+    stream.write_all(body).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
 /// A running server; killed when dropped.
 struct Server {
     child: Child,
@@ -98,17 +118,7 @@ impl Server {
 
     /// The same with more header lines: status, head and body of the answer.
     fn send(&self, method_and_path: &str, headers: &str, body: &[u8]) -> (u16, String, String) {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let len = body.len();
-        write!(stream, "{method_and_path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}Content-Length: {len}\r\n\r\n")
-            .unwrap();
-        stream.write_all(body).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (status, head.to_ascii_lowercase(), body.to_owned())
+        send(self.address, method_and_path, headers, body)
     }
 
     fn signal(&self, name: &str) {

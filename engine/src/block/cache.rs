@@ -177,11 +177,10 @@ impl Kept {
             return false;
         }
         // Another read may have loaded it meanwhile.
-        if self.blocks.get(&key).is_some_and(|known| known.stored.joined.number() == number) {
-            return true;
-        }
-        if self.blocks.contains_key(&key) {
-            self.remove(key);
+        match self.blocks.get(&key) {
+            Some(known) if known.stored.joined.number() == number => return true,
+            Some(_) => self.remove(key),
+            None => {}
         }
         self.uses += 1;
         self.bytes += bytes;

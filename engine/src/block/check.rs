@@ -14,7 +14,7 @@ use super::BlockError;
 use super::cache::SymbolCache;
 use super::index::{PartitionIndex, Rows, SeriesIndex};
 use super::reader::{BlockReader, ByteRange};
-use super::schema::{SHARING_VERSION, Table, profiles, samples};
+use super::schema::{Table, profiles, samples};
 use super::stream::{ReadPort, TableStream};
 use super::symbols::SymbolLoader;
 use crate::hash::HashSecret;
@@ -198,7 +198,7 @@ impl Pass {
             profiles::SAMPLES_COUNT,
             profiles::SAMPLES_OF,
         ];
-        let has_sharing = reader.meta().version >= SHARING_VERSION;
+        let has_sharing = reader.shares_samples();
         let columns = if has_sharing { &columns[..] } else { &columns[..6] };
         let rows = [of(Table::Profiles)];
         let mut stream = TableStream::new(&reader, Table::Profiles, columns, &rows);
@@ -241,7 +241,7 @@ impl Pass {
         next: &mut Next,
     ) -> Result<(), BlockError> {
         let rows = Rows { start: row, end: row + 1 };
-        let has_sharing = self.reader.meta().version >= SHARING_VERSION;
+        let has_sharing = self.reader.shares_samples();
         let start = stream.numbers(4, rows)[0].cast_unsigned();
         let count = u64::from(stream.ids(5, rows)[0]);
         let samples_of = if has_sharing { stream.ids(6, rows)[0] } else { row as u32 };

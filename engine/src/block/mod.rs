@@ -48,7 +48,7 @@ pub use schema::Table;
 
 pub(crate) use joined::{Joined, Stored};
 pub(crate) use samples::{SampleRows, SampleStream};
-pub(crate) use schema::{SHARING_VERSION, profiles};
+pub(crate) use schema::profiles;
 pub(crate) use stream::{ReadPort, TableStream};
 pub(crate) use symbols::SymbolLoader;
 

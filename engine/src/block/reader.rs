@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::index::{Index, SeriesIndex, checksum};
 use super::meta::Meta;
-use super::schema::Table;
+use super::schema::{SHARING_VERSION, Table};
 use super::{BlockError, INDEX_FILE, META_FILE};
 use crate::pace::{self, Pace};
 use crate::tenant::TenantId;
@@ -125,6 +125,11 @@ impl BlockReader {
     /// Whether it has a profile in a range of times, ends included, by its least and greatest.
     pub fn overlaps(&self, from_ns: i64, until_ns: i64) -> bool {
         self.meta.min_time_ns <= until_ns && from_ns <= self.meta.max_time_ns
+    }
+
+    /// Whether two of its profiles may share rows of `samples`: versions before that lack the columns.
+    pub(crate) fn shares_samples(&self) -> bool {
+        self.meta.version >= SHARING_VERSION
     }
 
     /// A series by its number.

@@ -9,7 +9,7 @@ use parquet::schema::types::{SchemaDescPtr, SchemaDescriptor, Type as SchemaType
 use super::write::Level;
 
 /// From this version on two profiles may share rows of `samples`.
-pub(crate) const SHARING_VERSION: u16 = 3;
+pub(super) const SHARING_VERSION: u16 = 3;
 
 /// From this version on a stack has its depth where it had its parent.
 pub(super) const DEPTH_VERSION: u16 = 3;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proto::rpc::select::{MatchOp, ProfilePart, SelectReply, SelectRequest, TreePart};
 
+use super::schema::SHARING_VERSION;
 use super::*;
 use crate::head::{Frozen, Heads};
 use crate::pace::{Pace, STRETCH_UNITS_MAX, run};

@@ -152,6 +152,29 @@ impl Symbols {
         self.tree.stacks_count()
     }
 
+    /// The child of `parent` at `location`; looked for first behind the node that was found `last`: trees of the same program
+    /// mostly have the same nodes behind one another.
+    #[inline]
+    pub(crate) fn child_near(
+        &mut self,
+        parent: NodeId,
+        location: LocationId,
+        last: NodeId,
+    ) -> NodeId {
+        let next = NodeId(last.0 + 1);
+        if self.tree.is_child(next.0, parent, location) {
+            return next;
+        }
+        self.child(parent, location)
+    }
+
+    /// The child of `parent` at `location`, made where there is none.
+    pub fn child(&mut self, parent: NodeId, location: LocationId) -> NodeId {
+        self.tree
+            .find_child(parent, location, self.keys)
+            .unwrap_or_else(|| self.tree.insert_child(parent, location, self.keys))
+    }
+
     /// Heap bytes held, unused capacity included.
     pub fn bytes_held(&self) -> usize {
         self.strings.bytes_held()

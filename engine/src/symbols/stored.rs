@@ -4,9 +4,7 @@
 //! equal ids are equal content, and they cost less to hash. So such tables are filled in this way alone.
 
 use super::location_table::NewLocation;
-use super::{
-    Function, FunctionId, Line, LocationId, Mapping, MappingId, NodeId, StringId, Symbols,
-};
+use super::{Function, FunctionId, Line, LocationId, Mapping, MappingId, StringId, Symbols};
 
 impl Symbols {
     /// The id of a string.
@@ -49,28 +47,5 @@ impl Symbols {
             self.locations.push_line(*line);
         }
         self.locations.push(NewLocation { mapping, address, is_folded, hash })
-    }
-
-    /// The child of `parent` at `location`; looked for first behind the node that was found `last`: trees of the same program
-    /// mostly have the same nodes behind one another.
-    #[inline]
-    pub(crate) fn child_near(
-        &mut self,
-        parent: NodeId,
-        location: LocationId,
-        last: NodeId,
-    ) -> NodeId {
-        let next = NodeId(last.0 + 1);
-        if self.tree.is_child(next.0, parent, location) {
-            return next;
-        }
-        self.child(parent, location)
-    }
-
-    /// The child of `parent` at `location`, made where there is none.
-    pub fn child(&mut self, parent: NodeId, location: LocationId) -> NodeId {
-        self.tree
-            .find_child(parent, location, self.keys)
-            .unwrap_or_else(|| self.tree.insert_child(parent, location, self.keys))
     }
 }

@@ -66,7 +66,6 @@ pub struct Blocks {
 struct Damaged {
     tenant: TenantId,
     ulid: u128,
-    path: String,
     reason: String,
     /// Greatest profile time, Unix nanoseconds, where `meta.json` is whole and says it.
     max_time_ns: Option<i64>,
@@ -118,8 +117,10 @@ impl Blocks {
     pub fn admit_read(&self, request: &SelectRequest) -> Result<(), Failure> {
         let damaged = self.damaged.borrow();
         let asked = |damaged: &&Damaged| tenants_of(request).any(|t| t == damaged.tenant.as_str());
-        let Some(Damaged { path, reason, .. }) = damaged.iter().find(asked) else { return Ok(()) };
-        let message = format!("{path}: {reason}");
+        let Some(Damaged { tenant, ulid, reason, .. }) = damaged.iter().find(asked) else {
+            return Ok(());
+        };
+        let message = format!("{}: {reason}", block_path(tenant, *ulid));
         Err(Failure::new(Code::DataLoss, "block_damaged", message))
     }
 
@@ -164,7 +165,9 @@ impl Blocks {
 
     /// Forgets a block that does not open: its tenant is read again.
     fn remove_damaged(&self, gone: &Damaged) {
-        self.damaged.borrow_mut().retain(|damaged| damaged.path != gone.path);
+        self.damaged
+            .borrow_mut()
+            .retain(|damaged| (&damaged.tenant, damaged.ulid) != (&gone.tenant, gone.ulid));
         let count = &self.metrics.blocks_damaged;
         count.set(count.get() - u64::from(gone.is_own));
     }

@@ -122,7 +122,7 @@ impl Blocks {
                 }
                 let max_time_ns = max_time_of(rt, &path, tenant, ulid).await;
                 let tenant = tenant.clone();
-                self.add_damaged(Damaged { tenant, ulid, path, reason, max_time_ns, is_own });
+                self.add_damaged(Damaged { tenant, ulid, reason, max_time_ns, is_own });
             }
         }
         rt.yield_if_needed().await;

@@ -199,10 +199,9 @@ impl<R: Runtime> Retention<R> {
                 if !self.remove_files(&damaged.tenant, damaged.ulid).await {
                     continue;
                 }
-                let Damaged { path, reason, .. } = damaged;
                 tracing::info!(
-                    path,
-                    reason,
+                    path = block_path(&damaged.tenant, damaged.ulid),
+                    reason = damaged.reason,
                     "removed: older than the retention period, and not to be read"
                 );
             }

@@ -288,10 +288,7 @@ impl Ordered {
         };
         pace::sort_texts(&mut series, pace, |a, b| sort_key(a).cmp(&sort_key(b))).await;
         let mut ranks = pace::filled(NONE, all.len(), pace).await;
-        for (rank, series) in (0..).zip(&series) {
-            ranks[*series as usize] = rank;
-            pace.spend(1).await;
-        }
+        number(&series, &mut ranks, pace).await;
         let mut order = pace::numbers(places.len(), pace).await;
         let rank = |at: u32| {
             let place: &RowPlace = &places[at as usize];
@@ -314,6 +311,14 @@ impl Ordered {
         self.places.capacity() * size_of::<RowPlace>()
             + (self.order.capacity() + self.series.capacity() + self.partners.capacity())
                 * size_of::<u32>()
+    }
+}
+
+/// Gives ids their places in a list, in a column by id.
+async fn number(list: &[u32], places: &mut [u32], pace: &Pace) {
+    for (place, id) in (0..).zip(list) {
+        places[*id as usize] = place;
+        pace.spend(1).await;
     }
 }
 
@@ -384,10 +389,7 @@ impl Used {
             (file, name, function.start_line, id)
         };
         pace::sort_texts(&mut self.functions, pace, |a, b| key(a).cmp(&key(b))).await;
-        for (new, old) in (0..).zip(&self.functions) {
-            self.new_functions[*old as usize] = new;
-            pace.spend(1).await;
-        }
+        number(&self.functions, &mut self.new_functions, pace).await;
     }
 
     /// Puts locations in the order of their functions and lines, and addresses where they have none: differences are small.
@@ -399,10 +401,7 @@ impl Used {
             (line, mapping, symbols.address_of(LocationId(id)), id)
         };
         pace::sort(&mut self.locations, pace, |a, b| key(a).cmp(&key(b))).await;
-        for (new, old) in (0..).zip(&self.locations) {
-            self.new_locations[*old as usize] = new;
-            pace.spend(1).await;
-        }
+        number(&self.locations, &mut self.new_locations, pace).await;
     }
 
     fn bytes_held(&self) -> usize {

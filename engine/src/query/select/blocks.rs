@@ -22,9 +22,8 @@ use bytes::Bytes;
 
 use super::{Filter, Needs, Presence, SeriesFacts, SeriesLabels, Sink, Texts};
 use crate::block::{
-    BlockError, BlockReader, ByteRange, Joined, PartitionIndex, ReadPort, Rows, SHARING_VERSION,
-    SampleRows, SampleStream, Stored, SymbolCache, SymbolLoader, Table, TableStream, ValueIndex,
-    profiles,
+    BlockError, BlockReader, ByteRange, Joined, PartitionIndex, ReadPort, Rows, SampleRows,
+    SampleStream, Stored, SymbolCache, SymbolLoader, Table, TableStream, ValueIndex, profiles,
 };
 use crate::hash::HashSecret;
 use crate::head::{Row, SeriesId};
@@ -394,7 +393,7 @@ impl Pass {
             profiles::SAMPLES_COUNT,
             profiles::SAMPLES_OF,
         ];
-        let has_sharing = reader.meta().version >= SHARING_VERSION;
+        let has_sharing = reader.shares_samples();
         let columns = if has_sharing { &columns[..] } else { &columns[..4] };
         let mut stream = TableStream::new(reader, Table::Profiles, columns, &rows);
         let (mut found, mut partitions) = (Vec::new(), Vec::new());
